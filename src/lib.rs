@@ -1,0 +1,11 @@
+//! claudeq: a durable queue for the Claude Messages API.
+//!
+//! One binary and one SQLite file. The rooms, from the inside out:
+//!
+//! - [`domain`]: what jobs, limits, budgets and admission *are*; pure.
+//! - [`clock`]: wall time, monotonic time, jitter.
+//! - [`simulator`]: a local Claude API with limits of its own; an independent witness.
+
+pub mod clock;
+pub mod domain;
+pub mod simulator;

@@ -1,0 +1,1 @@
+//! A local Claude API.
