@@ -2,4 +2,18 @@
 //!
 //! Invariant: no I/O, no clock, no randomness, no other room of the house.
 
+pub mod admission;
+pub mod attempt;
+pub mod bucket;
+pub mod budget;
+pub mod estimate;
+pub mod fairness;
+pub mod gate;
+pub mod job;
+pub mod ledger;
+pub mod limit;
+pub mod price;
+pub mod reservation;
+pub mod retry;
 pub mod time;
+pub mod window;

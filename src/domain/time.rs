@@ -82,9 +82,16 @@ impl fmt::Display for Timestamp {
 pub struct Unit(f64);
 
 impl Unit {
+    /// No jitter.
+    pub const ZERO: Unit = Unit(0.0);
+
     /// Clamps to 0 … 1; not-a-number becomes 0.
     pub fn new(value: f64) -> Unit {
-        Unit(if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) })
+        Unit(if value.is_nan() {
+            0.0
+        } else {
+            value.clamp(0.0, 1.0)
+        })
     }
 
     /// The number itself.

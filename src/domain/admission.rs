@@ -1,0 +1,231 @@
+//! Which jobs may start now: a pure function of time, candidates and ledger.
+//!
+//! Priority first; within it fair shares among queues, by tokens; within a queue first come,
+//! first served. A job that does not fit for a while is passed over, but only for so long: then
+//! its pool waits for it.
+//!
+//! Invariant: a plan takes from the (copied) ledger whatever it gives out, so no plan overdraws.
+
+use super::estimate::Estimator;
+use super::fairness::Shares;
+use super::job::JobId;
+use super::ledger::{Blocked, Check, Ledger, Reason};
+use super::limit::PoolName;
+use super::reservation::{CallSize, Reservation};
+use super::time::{Millis, Timestamp};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// A job that fits within this time is waited for; nothing of its pool overtakes it.
+const PATIENCE: Millis = Millis::from_secs(2);
+/// A job that was passed over for this long is waited for, however long it takes.
+const PASSED_OVER_MAX: Millis = Millis::from_secs(30);
+
+/// A ready job, read and measured beforehand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Candidate {
+    /// Which.
+    pub job: JobId,
+    /// Whose.
+    pub queue: Arc<str>,
+    /// −100 … 100, higher first.
+    pub priority: i64,
+    /// What it asks.
+    pub model: Arc<str>,
+    /// Size of its body.
+    pub body_bytes: i64,
+    /// Its `max_tokens`.
+    pub max_tokens: i64,
+    /// Its cost does not lie in its bytes.
+    pub unbounded: bool,
+    /// Since when others have been let past it.
+    pub passed_over_since: Option<Timestamp>,
+}
+
+/// A job that starts, and what it sets aside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Which.
+    pub job: JobId,
+    /// What it sets aside.
+    pub reservation: Reservation,
+}
+
+/// What to do now, and when to look again.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In the order in which they go out.
+    pub starts: Vec<Start>,
+    /// Jobs that a person must look at: their cost has no bound.
+    pub unbounded: Vec<JobId>,
+    /// Jobs that others may be let past.
+    pub passed_over: Vec<JobId>,
+    /// How many candidates wait, and for what.
+    pub held_back: BTreeMap<Reason, usize>,
+    /// What holds back the first that waits.
+    pub first_held: Option<Reason>,
+    /// When something is worth another look, unless a call ends before.
+    pub wake_at: Option<Timestamp>,
+}
+
+/// Everything a plan is made of, beside the candidates.
+#[derive(Debug)]
+pub struct Situation<'a> {
+    /// Now.
+    pub now: Timestamp,
+    /// A copy that the plan writes on.
+    pub ledger: &'a mut Ledger,
+    /// A copy that the plan writes on.
+    pub shares: &'a mut Shares,
+    /// What is known of sizes.
+    pub estimator: &'a Estimator,
+    /// Calls that may go out at once.
+    pub free_permits: usize,
+}
+
+/// Decides which of the candidates start.
+pub fn plan(mut situation: Situation<'_>, candidates: &[Candidate]) -> Plan {
+    let mut plan = Plan::default();
+    let mut closed: HashMap<PoolName, Blocked> = HashMap::new();
+    let mut by_priority: BTreeMap<i64, Vec<&Candidate>> = BTreeMap::new();
+    for candidate in candidates {
+        by_priority
+            .entry(-candidate.priority)
+            .or_default()
+            .push(candidate);
+    }
+    for class in by_priority.values() {
+        plan_class(&mut situation, class, &mut closed, &mut plan);
+    }
+    plan
+}
+
+/// One priority: queues take turns, the one that is furthest behind first.
+fn plan_class(
+    situation: &mut Situation<'_>,
+    class: &[&Candidate],
+    closed: &mut HashMap<PoolName, Blocked>,
+    plan: &mut Plan,
+) {
+    let mut lines: BTreeMap<Arc<str>, std::vec::IntoIter<&Candidate>> = BTreeMap::new();
+    let mut sorted: Vec<&Candidate> = class.to_vec();
+    sorted.sort_by_key(|candidate| candidate.job);
+    let queues: BTreeSet<Arc<str>> = sorted.iter().map(|one| Arc::clone(&one.queue)).collect();
+    for queue in queues {
+        let line: Vec<&Candidate> = sorted
+            .iter()
+            .copied()
+            .filter(|one| one.queue == queue)
+            .collect();
+        lines.insert(queue, line.into_iter());
+    }
+    loop {
+        let behind = lines
+            .keys()
+            .min_by_key(|queue| (situation.shares.virtual_time(queue), Arc::clone(queue)))
+            .cloned();
+        let Some(queue) = behind else { return };
+        let next = lines.get_mut(&queue).and_then(Iterator::next);
+        match next {
+            Some(candidate) => consider(situation, candidate, closed, plan),
+            None => {
+                lines.remove(&queue);
+            }
+        }
+    }
+}
+
+fn consider(
+    situation: &mut Situation<'_>,
+    candidate: &Candidate,
+    closed: &mut HashMap<PoolName, Blocked>,
+    plan: &mut Plan,
+) {
+    let now = situation.now;
+    let policy = situation.shares.policy(&candidate.queue);
+    if policy.paused {
+        return plan.hold_back(Blocked {
+            reason: Reason::Pause,
+            ready_at: None,
+        });
+    }
+    let busy = situation.shares.in_flight(&candidate.queue);
+    let queue_full = policy.max_in_flight.is_some_and(|most| busy >= most);
+    let pool = situation.ledger.pool_of(&candidate.model, now);
+    if let Some(blocked) = closed.get(&pool.name) {
+        return plan.hold_back(*blocked);
+    }
+    let estimator = situation.estimator;
+    let size = CallSize {
+        body_bytes: candidate.body_bytes,
+        max_tokens: candidate.max_tokens,
+        expected_input: estimator.input_tokens(
+            &candidate.queue,
+            &candidate.model,
+            candidate.body_bytes,
+        ),
+        expected_output: estimator.output_tokens(pool.output_mode, candidate.max_tokens),
+    };
+    let call = Reservation::new(&pool, &candidate.queue, &candidate.model, size, now);
+    match situation.ledger.check(&call, candidate.unbounded, now) {
+        Check::Unbounded => plan.unbounded.push(candidate.job),
+        Check::Go if queue_full || situation.free_permits == 0 => {
+            plan.hold_back(Blocked {
+                reason: Reason::Concurrency,
+                ready_at: None,
+            });
+        }
+        Check::Go => {
+            situation.ledger.reserve(&call);
+            let tokens = call
+                .expected
+                .input_tokens
+                .saturating_add(call.expected.output_tokens);
+            situation.shares.start(&candidate.queue, tokens);
+            situation.free_permits -= 1;
+            plan.starts.push(Start {
+                job: candidate.job,
+                reservation: call,
+            });
+        }
+        Check::Wait(blocked) => {
+            if let Some(blocked) = waits_for(candidate, blocked, now) {
+                closed.insert(pool.name, blocked);
+            } else {
+                plan.passed_over.push(candidate.job);
+            }
+            plan.hold_back(blocked);
+        }
+    }
+}
+
+/// Whether the whole pool waits for this candidate.
+fn waits_for(candidate: &Candidate, blocked: Blocked, now: Timestamp) -> Option<Blocked> {
+    let aged = candidate
+        .passed_over_since
+        .is_some_and(|since| now.since(since) >= PASSED_OVER_MAX);
+    let soon = blocked.ready_at.is_some_and(|at| at.since(now) <= PATIENCE);
+    match blocked.reason {
+        // Another call may be cheap enough, and nothing that is held back for others helps.
+        Reason::Budget => None,
+        Reason::Requests | Reason::InputTokens | Reason::OutputTokens | Reason::Tokens => {
+            (soon || aged).then_some(blocked)
+        }
+        // Whatever stops this one stops all the others of the pool.
+        _ => Some(blocked),
+    }
+}
+
+impl Plan {
+    fn hold_back(&mut self, blocked: Blocked) {
+        *self.held_back.entry(blocked.reason).or_insert(0) += 1;
+        self.first_held.get_or_insert(blocked.reason);
+        if let Some(at) = blocked.ready_at {
+            self.wake_at = Some(self.wake_at.map_or(at, |wake| wake.min(at)));
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "admission_tests.rs"]
+mod tests;

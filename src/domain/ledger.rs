@@ -1,0 +1,563 @@
+//! The ledger in memory: every pool's limits, every budget, and the gates before them.
+//!
+//! Invariant: it is derived from the `attempts` rows and their snapshots; whatever it says was
+//! committed first. A change is made on a copy, and the copy takes its place after the commit.
+
+use super::attempt::{FailureKind, ObservedLimit, Outcome, Reply};
+use super::bucket::Bucket;
+use super::budget::{Budget, Wall};
+use super::gate::{Closed, Gate, Passage};
+use super::limit::{Algorithm, Dimension, LimitSource, LimitSpec, Per, PoolName, PoolSpec};
+use super::reservation::{Amounts, Reservation, Settlement};
+use super::time::{Millis, Timestamp, Unit};
+use super::window::Window;
+use serde::{Deserialize, Serialize};
+
+/// What holds a job back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The limit on calls.
+    Requests,
+    /// The limit on input.
+    InputTokens,
+    /// The limit on output.
+    OutputTokens,
+    /// A limit on input and output together.
+    Tokens,
+    /// No permit is free, or the queue has all it may have.
+    Concurrency,
+    /// A budget is used up.
+    Budget,
+    /// A 429's pause, or a queue that somebody paused.
+    Pause,
+    /// The provider ails.
+    Provider,
+    /// The account reached a spend limit.
+    Account,
+    /// The key was rejected.
+    Key,
+    /// Its time has not come.
+    Schedule,
+}
+
+impl Reason {
+    /// The word in the database and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Requests => "requests",
+            Reason::InputTokens => "input_tokens",
+            Reason::OutputTokens => "output_tokens",
+            Reason::Tokens => "tokens",
+            Reason::Concurrency => "concurrency",
+            Reason::Budget => "budget",
+            Reason::Pause => "pause",
+            Reason::Provider => "provider",
+            Reason::Account => "account",
+            Reason::Key => "key",
+            Reason::Schedule => "schedule",
+        }
+    }
+}
+
+impl From<Dimension> for Reason {
+    fn from(dimension: Dimension) -> Reason {
+        match dimension {
+            Dimension::Requests => Reason::Requests,
+            Dimension::InputTokens => Reason::InputTokens,
+            Dimension::OutputTokens => Reason::OutputTokens,
+            Dimension::Tokens => Reason::Tokens,
+        }
+    }
+}
+
+impl From<Closed> for Reason {
+    fn from(closed: Closed) -> Reason {
+        match closed {
+            Closed::Pause => Reason::Pause,
+            Closed::Provider => Reason::Provider,
+            Closed::Account => Reason::Account,
+            Closed::Key => Reason::Key,
+        }
+    }
+}
+
+/// Why a call may not go now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// What holds it back.
+    pub reason: Reason,
+    /// When it is worth another look; `None`: when some call ends or somebody acts.
+    pub ready_at: Option<Timestamp>,
+}
+
+/// The answer to "may this call go now?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// Yes.
+    Go,
+    /// Not now.
+    Wait(Blocked),
+    /// A budget stands before it and nobody can say what it costs: a person must decide.
+    Unbounded,
+}
+
+/// One limit and its level.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meter {
+    /// The limit.
+    pub spec: LimitSpec,
+    /// How full it is.
+    pub level: Level,
+}
+
+/// The level of a limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Continuous refill.
+    Bucket(Bucket),
+    /// Rolling.
+    Window(Window),
+}
+
+impl Meter {
+    /// An untouched limit.
+    pub fn new(spec: LimitSpec, now: Timestamp) -> Meter {
+        let level = match (spec.per, spec.algorithm) {
+            (Per::Minute, Algorithm::Bucket { burst }) => {
+                Level::Bucket(Bucket::full(spec.amount, Millis::MINUTE, burst, now))
+            }
+            (Per::Minute, Algorithm::Window) => {
+                Level::Window(Window::exact(spec.amount, Millis::MINUTE))
+            }
+            (per, _) => Level::Window(Window::slotted(spec.amount, per.span())),
+        };
+        Meter { spec, level }
+    }
+
+    /// What is free at `now`; negative in debt.
+    pub fn available(&self, now: Timestamp) -> i64 {
+        match &self.level {
+            Level::Bucket(bucket) => bucket.available(now),
+            Level::Window(window) => window.available(now),
+        }
+    }
+
+    /// What fits at all.
+    pub fn capacity(&self) -> i64 {
+        match &self.level {
+            Level::Bucket(bucket) => bucket.capacity(),
+            Level::Window(window) => window.capacity(),
+        }
+    }
+
+    /// As for buckets and windows: `None` when a call in flight must end first.
+    fn wait(&self, amount: i64, now: Timestamp) -> Option<Millis> {
+        match &self.level {
+            Level::Bucket(bucket) => bucket.wait(amount, now),
+            Level::Window(window) => window.wait(amount, now),
+        }
+    }
+}
+
+/// A pool, its meters and its gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// As configured, shipped or learned.
+    pub spec: PoolSpec,
+    /// One for each limit.
+    pub meters: Vec<Meter>,
+    /// Closed by pauses and the breaker.
+    pub gate: Gate,
+    /// Calls out now.
+    pub in_flight: u32,
+    /// While no limit is known: how many calls may be out; grows by one with each success.
+    trust: u32,
+}
+
+impl Pool {
+    fn new(spec: PoolSpec, now: Timestamp) -> Pool {
+        let meters = spec
+            .limits
+            .iter()
+            .map(|limit| Meter::new(*limit, now))
+            .collect();
+        Pool {
+            spec,
+            meters,
+            gate: Gate::default(),
+            in_flight: 0,
+            trust: 1,
+        }
+    }
+
+    /// Whether its limits are still to be taken from headers.
+    pub fn is_unknown(&self) -> bool {
+        self.meters.is_empty()
+    }
+}
+
+/// Every limit and every budget.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// In the order in which they are matched.
+    pub pools: Vec<Pool>,
+    /// Each a wall.
+    pub budgets: Vec<Budget>,
+    /// Closed by spend limits and rejected keys: stops every call.
+    pub account: Gate,
+}
+
+impl Ledger {
+    /// Untouched limits; budgets come with their sums.
+    pub fn new(pools: Vec<PoolSpec>, budgets: Vec<Budget>, now: Timestamp) -> Ledger {
+        let pools = pools.into_iter().map(|spec| Pool::new(spec, now)).collect();
+        Ledger {
+            pools,
+            budgets,
+            account: Gate::default(),
+        }
+    }
+
+    /// Takes over new limits and budgets, keeping the level of every limit that is the same.
+    pub fn reconfigure(&mut self, pools: Vec<PoolSpec>, budgets: Vec<Budget>, now: Timestamp) {
+        let mut fresh = Ledger::new(pools, budgets, now);
+        for pool in &mut fresh.pools {
+            let Some(old) = self
+                .pools
+                .iter()
+                .find(|old| old.spec.name == pool.spec.name)
+            else {
+                continue;
+            };
+            pool.gate = old.gate.clone();
+            pool.in_flight = old.in_flight;
+            pool.trust = old.trust;
+            if pool.spec.limits.is_empty() {
+                pool.spec.limits.clone_from(&old.spec.limits);
+                pool.meters.clone_from(&old.meters);
+            }
+            for meter in &mut pool.meters {
+                if let Some(same) = old.meters.iter().find(|old| old.spec == meter.spec) {
+                    meter.level = same.level.clone();
+                }
+            }
+        }
+        fresh.account = self.account.clone();
+        *self = fresh;
+    }
+
+    /// The pool of a model; a model nobody knows gets one of its own.
+    pub fn pool_of(&mut self, model: &str, now: Timestamp) -> PoolSpec {
+        if let Some(pool) = self.pools.iter().find(|pool| pool.spec.covers(model)) {
+            return pool.spec.clone();
+        }
+        let spec = PoolSpec {
+            name: PoolName(model.into()),
+            models: vec![model.to_owned()],
+            limits: Vec::new(),
+            output_mode: super::limit::OutputMode::Realtime,
+        };
+        self.pools.push(Pool::new(spec.clone(), now));
+        spec
+    }
+
+    /// Whether a call may go now, and if not, what holds it back for longest.
+    pub fn check(&self, call: &Reservation, unbounded: bool, now: Timestamp) -> Check {
+        if let Some(blocked) = shut(&self.account, now) {
+            return Check::Wait(blocked);
+        }
+        for budget in self
+            .budgets
+            .iter()
+            .filter(|budget| budget.spec.covers(&call.queue))
+        {
+            match budget.admits(&call.worst, unbounded) {
+                Ok(()) => {}
+                Err(Wall::Unbounded) => return Check::Unbounded,
+                Err(Wall::Full { until }) => {
+                    let ready_at = (until.0 < i64::MAX).then_some(until);
+                    return Check::Wait(Blocked {
+                        reason: Reason::Budget,
+                        ready_at,
+                    });
+                }
+            }
+        }
+        let Some(pool) = self.pools.iter().find(|pool| pool.spec.name == call.pool) else {
+            return Check::Go;
+        };
+        if let Some(blocked) = shut(&pool.gate, now) {
+            return Check::Wait(blocked);
+        }
+        if pool.is_unknown() && pool.in_flight >= pool.trust {
+            return Check::Wait(Blocked {
+                reason: Reason::Concurrency,
+                ready_at: None,
+            });
+        }
+        let waits = pool.meters.iter().map(|meter| {
+            let charge = call.expected.charge(meter.spec.dimension, call.mode);
+            (meter.wait(charge.total(), now), meter.spec.dimension)
+        });
+        let length = |wait: &Option<Millis>| wait.unwrap_or(Millis(i64::MAX));
+        let longest = waits
+            .filter(|(wait, _)| *wait != Some(Millis::ZERO))
+            .max_by_key(|(wait, _)| length(wait));
+        match longest {
+            None => Check::Go,
+            Some((wait, dimension)) => Check::Wait(Blocked {
+                reason: dimension.into(),
+                ready_at: wait.map(|wait| now + wait),
+            }),
+        }
+    }
+
+    /// Takes a call's reservation.
+    pub fn reserve(&mut self, call: &Reservation) {
+        let now = call.reserved_at;
+        if self.account.passage(now) == Passage::Probe {
+            self.account.passed();
+        }
+        for budget in self
+            .budgets
+            .iter_mut()
+            .filter(|budget| budget.spec.covers(&call.queue))
+        {
+            budget.reserve(&call.worst);
+        }
+        let Some(pool) = self.pool_mut(&call.pool) else {
+            return;
+        };
+        if pool.gate.passage(now) == Passage::Probe {
+            pool.gate.passed();
+        }
+        pool.in_flight += 1;
+        for meter in &mut pool.meters {
+            let charge = call.expected.charge(meter.spec.dimension, call.mode);
+            match &mut meter.level {
+                Level::Bucket(bucket) => bucket.reserve(charge, now),
+                Level::Window(window) => window.reserve(charge, now),
+            }
+        }
+    }
+
+    /// Enters a reservation of an earlier daemon that restored levels do not show as in flight.
+    pub fn adopt(&mut self, call: &Reservation) {
+        for budget in self
+            .budgets
+            .iter_mut()
+            .filter(|budget| budget.spec.covers(&call.queue))
+        {
+            budget.adopt(&call.worst, call.reserved_at);
+        }
+        let Some(pool) = self.pool_mut(&call.pool) else {
+            return;
+        };
+        pool.in_flight += 1;
+        for meter in &mut pool.meters {
+            let charge = call.expected.charge(meter.spec.dimension, call.mode);
+            match &mut meter.level {
+                Level::Bucket(bucket) => bucket.adopt(charge),
+                Level::Window(window) => window.reserve(charge, call.reserved_at),
+            }
+        }
+    }
+
+    /// Ends a call's reservation.
+    pub fn settle(&mut self, call: &Reservation, end: &Settlement, now: Timestamp) {
+        for budget in self
+            .budgets
+            .iter_mut()
+            .filter(|budget| budget.spec.covers(&call.queue))
+        {
+            budget.settle(&call.worst, call.reserved_at, end.nanousd, end.tokens);
+        }
+        let Some(pool) = self.pool_mut(&call.pool) else {
+            return;
+        };
+        pool.in_flight = pool.in_flight.saturating_sub(1);
+        for meter in &mut pool.meters {
+            let dimension = meter.spec.dimension;
+            let charge = call.expected.charge(dimension, call.mode);
+            let actual = end.amounts.of(dimension);
+            match &mut meter.level {
+                Level::Bucket(bucket) => bucket.settle(charge, actual, now),
+                Level::Window(window) => window.settle(charge, actual, end.counted_at, now),
+            }
+        }
+    }
+
+    /// What a reply says about the provider, the account and the pool, beside its cost.
+    pub fn learn(&mut self, call: &Reservation, reply: &Reply, jitter: Unit, now: Timestamp) {
+        let sent_at = call.reserved_at;
+        self.learn_account(reply, sent_at, now);
+        let Some(pool) = self.pool_mut(&call.pool) else {
+            return;
+        };
+        pool.observe(&reply.limits, now);
+        match &reply.outcome {
+            Outcome::Completed(_) => {
+                pool.trust = pool.trust.saturating_add(1);
+                pool.gate.succeeded(sent_at, now);
+            }
+            Outcome::Unknown(_) => pool.gate.failed(sent_at, jitter, now),
+            Outcome::Failed(failure) => match &failure.kind {
+                FailureKind::RateLimited {
+                    retry_after,
+                    limit,
+                    ramp,
+                } => {
+                    pool.trust = (pool.trust / 2).max(1);
+                    pool.refused(*limit, *ramp, now);
+                    pool.gate.rate_limited(*retry_after, jitter, now);
+                }
+                FailureKind::Overloaded { .. } | FailureKind::Transient { .. } => {
+                    pool.gate.failed(sent_at, jitter, now);
+                }
+                FailureKind::Permanent => pool.gate.succeeded(sent_at, now),
+                FailureKind::AccountParked { .. }
+                | FailureKind::KeyRejected
+                | FailureKind::Interrupted => pool.gate.probe_lost(sent_at),
+            },
+        }
+    }
+
+    fn learn_account(&mut self, reply: &Reply, sent_at: Timestamp, now: Timestamp) {
+        match &reply.outcome {
+            Outcome::Failed(failure) => match &failure.kind {
+                FailureKind::AccountParked { until } => {
+                    let until = until.unwrap_or(now + Millis::HOUR);
+                    self.account.shut(Closed::Account, now, Some(until));
+                }
+                FailureKind::KeyRejected => self.account.shut(Closed::Key, now, None),
+                FailureKind::Interrupted => self.account.probe_lost(sent_at),
+                // Any other answer came from behind the account's door.
+                _ if reply.http_status.is_some() => self.account.succeeded(sent_at, now),
+                _ => self.account.probe_lost(sent_at),
+            },
+            Outcome::Completed(_) => self.account.succeeded(sent_at, now),
+            Outcome::Unknown(_) => self.account.probe_lost(sent_at),
+        }
+    }
+
+    /// Widens unknown bursts after a quiet while.
+    pub fn tick(&mut self, now: Timestamp) {
+        for meter in self.pools.iter_mut().flat_map(|pool| &mut pool.meters) {
+            if let Level::Bucket(bucket) = &mut meter.level {
+                bucket.widen(now);
+            }
+        }
+    }
+
+    fn pool_mut(&mut self, name: &PoolName) -> Option<&mut Pool> {
+        self.pools.iter_mut().find(|pool| pool.spec.name == *name)
+    }
+}
+
+impl Pool {
+    /// Takes limits from headers where none are known; lowers levels where others use the key.
+    fn observe(&mut self, seen: &[ObservedLimit], now: Timestamp) {
+        if self.is_unknown() {
+            self.adopt_limits(seen, now);
+            return;
+        }
+        for limit in seen {
+            let Some(remaining) = limit.remaining else {
+                continue;
+            };
+            for meter in &mut self.meters {
+                let same = meter.spec.dimension == limit.dimension && meter.spec.per == Per::Minute;
+                if let (true, Level::Bucket(bucket)) = (same, &mut meter.level) {
+                    // Token counts are rounded to thousands; and the headers are as old as the
+                    // way they came.
+                    let rounding = if limit.dimension == Dimension::Requests {
+                        1
+                    } else {
+                        500
+                    };
+                    let tolerance = rounding.max(bucket.capacity() / 50);
+                    bucket.correct(remaining, tolerance, now);
+                }
+            }
+        }
+    }
+
+    /// `tokens` is only a sum when both halves are there, so it is not a limit of its own then.
+    fn adopt_limits(&mut self, seen: &[ObservedLimit], now: Timestamp) {
+        let has = |dimension| seen.iter().any(|limit| limit.dimension == dimension);
+        let halves = has(Dimension::InputTokens) && has(Dimension::OutputTokens);
+        for limit in seen.iter().filter(|limit| limit.limit > 0) {
+            if limit.dimension == Dimension::Tokens && halves {
+                continue;
+            }
+            let spec = LimitSpec {
+                dimension: limit.dimension,
+                per: Per::Minute,
+                amount: limit.limit,
+                algorithm: Algorithm::Bucket { burst: None },
+                source: LimitSource::Headers,
+            };
+            self.spec.limits.push(spec);
+            self.meters.push(Meter::new(spec, now));
+        }
+    }
+
+    /// A 429: the limit it named is empty. When it named none, all are, as far as we know.
+    fn refused(&mut self, named: Option<Dimension>, ramp: bool, now: Timestamp) {
+        if ramp {
+            return;
+        }
+        for meter in &mut self.meters {
+            let meant = named.is_none_or(|dimension| dimension == meter.spec.dimension);
+            // A 429's pause is minutes at most: a day's limit is not judged by it.
+            if meant && meter.spec.per == Per::Minute {
+                match &mut meter.level {
+                    Level::Bucket(bucket) => bucket.empty(now),
+                    Level::Window(window) => window.empty(now),
+                }
+            }
+        }
+    }
+}
+
+fn shut(gate: &Gate, now: Timestamp) -> Option<Blocked> {
+    match gate.passage(now) {
+        Passage::Open | Passage::Probe => None,
+        Passage::Shut { until, why } => Some(Blocked {
+            reason: why.into(),
+            ready_at: until,
+        }),
+    }
+}
+
+/// A settled call from the durable ledger, for windows that outlive the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Past<'a> {
+    /// What was asked.
+    pub model: &'a str,
+    /// What counted.
+    pub amounts: Amounts,
+    /// When.
+    pub counted_at: Timestamp,
+}
+
+impl Ledger {
+    /// Enters settled calls into the windows that still count them.
+    pub fn remember(&mut self, past: Past<'_>, now: Timestamp) {
+        let Some(pool) = self
+            .pools
+            .iter_mut()
+            .find(|pool| pool.spec.covers(past.model))
+        else {
+            return;
+        };
+        for meter in &mut pool.meters {
+            if let Level::Window(window) = &mut meter.level
+                && now.since(past.counted_at) < meter.spec.per.span()
+            {
+                window.record(past.amounts.of(meter.spec.dimension), past.counted_at);
+            }
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What becomes of a job whose attempt gave no answer.
+//!
+//! Invariant: limits, pauses, overload, spend limits, rejected keys and shutdowns never use up
+//! an attempt.
+
+use super::attempt::{Failure, FailureKind, Outcome};
+use super::gate::{RETRY_AFTER_MAX, spread};
+use super::time::{Millis, Timestamp, Unit};
+
+/// Exponential backoff.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// Before the second attempt.
+    pub base: Millis,
+    /// Never longer.
+    pub max: Millis,
+}
+
+impl Backoff {
+    /// The delay after `failures` counted failures (from 1), drawn between half and whole.
+    pub fn delay(&self, failures: u32, jitter: Unit) -> Millis {
+        let doubled = self
+            .base
+            .0
+            .saturating_mul(1_i64 << failures.saturating_sub(1).min(30));
+        let whole = Millis(doubled.min(self.max.0));
+        Millis(whole.0 - spread(Millis(whole.0 / 2), jitter).0)
+    }
+}
+
+/// What to do with a job whose call may or may not have been billed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnUnknown {
+    /// Call again.
+    Retry,
+    /// Let a person decide.
+    Hold,
+}
+
+/// The rules of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// Counted attempts before it fails.
+    pub max_attempts: u32,
+    /// Delays between them.
+    pub backoff: Backoff,
+    /// See [`OnUnknown`].
+    pub on_unknown: OnUnknown,
+}
+
+/// What follows for the job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Back to its place in the queue; the gate of its pool decides when.
+    Requeue,
+    /// Not before this time.
+    RetryAt(Timestamp),
+    /// It has failed.
+    GiveUp,
+    /// A person must decide.
+    Hold,
+}
+
+/// A verdict, and whether the attempt counts against `max_attempts`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ruling {
+    /// What follows.
+    pub verdict: Verdict,
+    /// Whether an attempt was used up.
+    pub counts: bool,
+}
+
+/// Rules on an attempt that gave no answer. `counted` is how many counted before this one.
+///
+/// `None` for an answer: there is nothing to retry.
+pub fn rule(
+    outcome: &Outcome,
+    counted: u32,
+    policy: &RetryPolicy,
+    now: Timestamp,
+    jitter: Unit,
+) -> Option<Ruling> {
+    match outcome {
+        Outcome::Completed(_) => None,
+        Outcome::Unknown(failure) => Some(unknown(failure, counted, policy, now, jitter)),
+        Outcome::Failed(failure) => Some(failed(failure, counted, policy, now, jitter)),
+    }
+}
+
+fn unknown(
+    failure: &Failure,
+    counted: u32,
+    policy: &RetryPolicy,
+    now: Timestamp,
+    jitter: Unit,
+) -> Ruling {
+    let interrupted = failure.kind == FailureKind::Interrupted;
+    if failure.kind == FailureKind::Permanent {
+        // Charged, perhaps, and surely the same again: an answer above the size limit.
+        return Ruling {
+            verdict: Verdict::GiveUp,
+            counts: true,
+        };
+    }
+    match policy.on_unknown {
+        OnUnknown::Hold => Ruling {
+            verdict: Verdict::Hold,
+            counts: !interrupted,
+        },
+        OnUnknown::Retry if interrupted => Ruling {
+            verdict: Verdict::Requeue,
+            counts: false,
+        },
+        OnUnknown::Retry => counted_retry(None, counted, policy, now, jitter),
+    }
+}
+
+fn failed(
+    failure: &Failure,
+    counted: u32,
+    policy: &RetryPolicy,
+    now: Timestamp,
+    jitter: Unit,
+) -> Ruling {
+    match &failure.kind {
+        FailureKind::RateLimited { .. }
+        | FailureKind::AccountParked { .. }
+        | FailureKind::KeyRejected
+        | FailureKind::Interrupted => Ruling {
+            verdict: Verdict::Requeue,
+            counts: false,
+        },
+        FailureKind::Overloaded { retry_after } => {
+            let wait = at_least(policy.backoff.delay(1, jitter), *retry_after);
+            Ruling {
+                verdict: Verdict::RetryAt(now + wait),
+                counts: false,
+            }
+        }
+        FailureKind::Transient { retry_after } => {
+            counted_retry(*retry_after, counted, policy, now, jitter)
+        }
+        FailureKind::Permanent => Ruling {
+            verdict: Verdict::GiveUp,
+            counts: true,
+        },
+    }
+}
+
+fn counted_retry(
+    retry_after: Option<Millis>,
+    counted: u32,
+    policy: &RetryPolicy,
+    now: Timestamp,
+    jitter: Unit,
+) -> Ruling {
+    let failures = counted.saturating_add(1);
+    if failures >= policy.max_attempts {
+        return Ruling {
+            verdict: Verdict::GiveUp,
+            counts: true,
+        };
+    }
+    let wait = at_least(policy.backoff.delay(failures, jitter), retry_after);
+    Ruling {
+        verdict: Verdict::RetryAt(now + wait),
+        counts: true,
+    }
+}
+
+fn at_least(delay: Millis, wish: Option<Millis>) -> Millis {
+    wish.map_or(delay, |wish| delay.max(wish.min(RETRY_AFTER_MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+    const POLICY: RetryPolicy = RetryPolicy {
+        max_attempts: 3,
+        backoff: Backoff {
+            base: Millis::SECOND,
+            max: Millis::MINUTE,
+        },
+        on_unknown: OnUnknown::Retry,
+    };
+
+    fn fail(kind: FailureKind) -> Outcome {
+        Outcome::Failed(Failure {
+            kind,
+            class: "x".into(),
+            message: String::new(),
+        })
+    }
+
+    fn rule_on(outcome: &Outcome, counted: u32) -> Ruling {
+        rule(outcome, counted, &POLICY, NOW, Unit::ZERO).unwrap()
+    }
+
+    #[test]
+    fn what_is_nobodys_fault_never_counts() {
+        for kind in [
+            FailureKind::RateLimited {
+                retry_after: None,
+                limit: None,
+                ramp: false,
+            },
+            FailureKind::Overloaded { retry_after: None },
+            FailureKind::AccountParked { until: None },
+            FailureKind::KeyRejected,
+            FailureKind::Interrupted,
+        ] {
+            let ruling = rule_on(&fail(kind.clone()), 1_000);
+            assert!(!ruling.counts, "{kind:?}");
+            assert_ne!(ruling.verdict, Verdict::GiveUp, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn transient_failures_back_off_and_end() {
+        let transient = fail(FailureKind::Transient { retry_after: None });
+        let second = rule_on(&transient, 0);
+        assert_eq!(second.verdict, Verdict::RetryAt(NOW + Millis::SECOND));
+        let third = rule_on(&transient, 1);
+        assert_eq!(third.verdict, Verdict::RetryAt(NOW + Millis::from_secs(2)));
+        assert_eq!(rule_on(&transient, 2).verdict, Verdict::GiveUp);
+    }
+
+    #[test]
+    fn a_job_that_kills_the_daemon_ends() {
+        let killed = Failure {
+            kind: FailureKind::Transient { retry_after: None },
+            class: "unknown".into(),
+            message: String::new(),
+        };
+        assert_eq!(
+            rule_on(&Outcome::Unknown(killed.clone()), 2).verdict,
+            Verdict::GiveUp
+        );
+        let hold = RetryPolicy {
+            on_unknown: OnUnknown::Hold,
+            ..POLICY
+        };
+        let ruling = rule(&Outcome::Unknown(killed), 0, &hold, NOW, Unit::ZERO).unwrap();
+        assert_eq!(ruling.verdict, Verdict::Hold);
+    }
+
+    #[test]
+    fn the_providers_wish_is_kept_but_clamped() {
+        let wish = |secs| {
+            fail(FailureKind::Overloaded {
+                retry_after: Some(Millis::from_secs(secs)),
+            })
+        };
+        assert_eq!(
+            rule_on(&wish(30), 0).verdict,
+            Verdict::RetryAt(NOW + Millis::from_secs(30))
+        );
+        assert_eq!(
+            rule_on(&wish(9_999_999), 0).verdict,
+            Verdict::RetryAt(NOW + RETRY_AFTER_MAX)
+        );
+    }
+
+    #[test]
+    fn backoff_lies_between_half_and_whole_and_is_capped() {
+        let backoff = POLICY.backoff;
+        for failures in 1..80 {
+            let whole = backoff.delay(failures, Unit::ZERO);
+            let half = backoff.delay(failures, Unit::new(1.0));
+            assert!(whole <= backoff.max && half.0 >= whole.0 / 2, "{failures}");
+        }
+    }
+}
