@@ -4,8 +4,12 @@
 //!
 //! - [`domain`]: what jobs, limits, budgets and admission *are*; pure.
 //! - [`clock`]: wall time, monotonic time, jitter.
+//! - [`store`]: the only SQL: every verb one transaction.
+//! - [`claude`]: the only outgoing HTTP: one call of the Messages API and its fate.
 //! - [`simulator`]: a local Claude API with limits of its own; an independent witness.
 
+pub mod claude;
 pub mod clock;
 pub mod domain;
 pub mod simulator;
+pub mod store;

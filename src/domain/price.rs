@@ -12,6 +12,15 @@ use super::time::Timestamp;
 /// Nano-dollars.
 pub type Nanousd = i64;
 
+/// Nano-dollars as dollars, for people and views.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "sums stay far below 2^53 nano-dollars"
+)]
+pub fn in_usd(amount: Nanousd) -> f64 {
+    amount as f64 / 1e9
+}
+
 /// Prices of one token in nano-dollars.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Rates {

@@ -1,0 +1,309 @@
+//! The database as a file: what it is before SQLite touches it, and who holds it.
+//!
+//! Invariant: a descriptor of the database is opened before SQLite opens it and is closed by
+//! nothing but the end of the process. Closing it would drop SQLite's own POSIX locks
+//! (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
+
+use super::error::StoreError;
+use std::fs::{File, OpenOptions};
+use std::mem::ManuallyDrop;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// `application_id` in the header: "claq".
+pub const APPLICATION_ID: u32 = 0x636c_6171;
+/// Schema versions this program can work with: this major, up to this minor.
+pub const SCHEMA_VERSION: i64 = 1_000;
+
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+/// An open descriptor of the database file that is never closed.
+#[derive(Debug)]
+pub struct DatabaseFile {
+    path: PathBuf,
+    file: ManuallyDrop<File>,
+}
+
+/// Whether a daemon holds the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Whether somebody holds the daemon's lock.
+    pub held: bool,
+    /// Who, when the system tells.
+    pub pid: Option<u32>,
+}
+
+impl DatabaseFile {
+    /// Opens an existing file and looks at its header; writes nothing.
+    ///
+    /// # Errors
+    /// Missing, unreadable, not a database, another program's, newer than this program.
+    pub fn open(path: &Path) -> Result<DatabaseFile, StoreError> {
+        let file = File::open(path).map_err(|source| match source.kind() {
+            std::io::ErrorKind::NotFound => StoreError::Missing {
+                path: path.to_owned(),
+            },
+            _ => StoreError::Unreadable {
+                path: path.to_owned(),
+                source,
+            },
+        })?;
+        DatabaseFile::checked(path, file)
+    }
+
+    /// Opens the file, creating an empty one that only its owner (and, with `group`, its group)
+    /// may use.
+    ///
+    /// # Errors
+    /// As [`DatabaseFile::open`], and when it cannot be created.
+    pub fn create(path: &Path, group: bool) -> Result<DatabaseFile, StoreError> {
+        let unreadable = |source| StoreError::Unreadable {
+            path: path.to_owned(),
+            source,
+        };
+        let mode = if group { 0o660 } else { 0o600 };
+        let mut options = OpenOptions::new();
+        let file = options
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(mode)
+            .open(path)
+            .map_err(unreadable)?;
+        DatabaseFile::checked(path, file)
+    }
+
+    fn checked(path: &Path, file: File) -> Result<DatabaseFile, StoreError> {
+        let this = DatabaseFile {
+            path: path.to_owned(),
+            file: ManuallyDrop::new(file),
+        };
+        this.check_header()?;
+        this.check_file_system()?;
+        Ok(this)
+    }
+
+    fn check_header(&self) -> Result<(), StoreError> {
+        let unreadable = |source| StoreError::Unreadable {
+            path: self.path.clone(),
+            source,
+        };
+        let metadata = self.file.metadata().map_err(unreadable)?;
+        if metadata.is_dir() {
+            return Err(self.foreign("it is a directory"));
+        }
+        if metadata.len() == 0 {
+            return Ok(());
+        }
+        let mut header = [0_u8; 100];
+        if metadata.len() < 100 || self.file.read_exact_at(&mut header, 0).is_err() {
+            return Err(self.foreign("it is too short for an SQLite database"));
+        }
+        if &header[..16] != MAGIC {
+            return Err(self.foreign("it does not begin like an SQLite database"));
+        }
+        let at = |offset: usize| {
+            u32::from_be_bytes([
+                header[offset],
+                header[offset + 1],
+                header[offset + 2],
+                header[offset + 3],
+            ])
+        };
+        check_identity(&self.path, i64::from(at(68)), i64::from(at(60)))
+    }
+
+    fn foreign(&self, found: &str) -> StoreError {
+        StoreError::Foreign {
+            path: self.path.clone(),
+            found: found.to_owned(),
+        }
+    }
+
+    /// A WAL needs memory shared between all who open it: one host.
+    fn check_file_system(&self) -> Result<(), StoreError> {
+        const NETWORKS: [(i64, &str); 7] = [
+            (0x6969, "NFS"),
+            (0xff53_4d42, "CIFS"),
+            (0xfe53_4d42, "SMB2"),
+            (0x517b, "SMB"),
+            (0x0102_1997, "9p"),
+            (0x0065_7335, "Ceph"),
+            (0x5346_414f, "AFS"),
+        ];
+        let Ok(stat) = rustix::fs::fstatfs(&*self.file) else {
+            return Ok(());
+        };
+        let kind = NETWORKS.iter().find(|(magic, _)| *magic == stat.f_type);
+        kind.map_or(Ok(()), |(_, kind)| {
+            Err(StoreError::Network {
+                path: self.path.clone(),
+                kind,
+            })
+        })
+    }
+
+    /// Takes the daemon's lock on the file; it ends with the process.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`] when another daemon has it.
+    pub fn lock(&self) -> Result<(), StoreError> {
+        use rustix::fs::{FlockOperation, flock};
+        match flock(&*self.file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked {
+                path: self.path.clone(),
+                pid: self.holder().pid,
+            }),
+            Err(errno) => Err(StoreError::Unreadable {
+                path: self.path.clone(),
+                source: errno.into(),
+            }),
+        }
+    }
+
+    /// Whether a daemon runs on this file; looks without taking anything.
+    pub fn holder(&self) -> Holder {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+        if let Some(pid) = self.inode().and_then(|inode| flock_holder(&locks, inode)) {
+            return Holder {
+                held: true,
+                pid: (pid > 0).then_some(pid),
+            };
+        }
+        // Locks of other PID namespaces are not listed: try for the smallest moment.
+        use rustix::fs::{FlockOperation, flock};
+        match flock(&*self.file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => {
+                let _ = flock(&*self.file, FlockOperation::Unlock);
+                Holder {
+                    held: false,
+                    pid: None,
+                }
+            }
+            Err(_) => Holder {
+                held: true,
+                pid: None,
+            },
+        }
+    }
+
+    /// Who holds SQLite's write lock: the WAL index's byte 120, in `/proc/locks`
+    /// (<https://www.sqlite.org/walformat.html#wal_locks>).
+    pub fn writer(&self) -> Option<u32> {
+        let mut shm = self.path.clone().into_os_string();
+        shm.push("-shm");
+        let inode = std::fs::metadata(shm).ok()?.ino();
+        posix_holder(&std::fs::read_to_string("/proc/locks").ok()?, inode, 120)
+    }
+
+    fn inode(&self) -> Option<u64> {
+        self.file.metadata().ok().map(|metadata| metadata.ino())
+    }
+}
+
+/// Tells our files from others by `application_id` and `user_version`.
+pub(crate) fn check_identity(
+    path: &Path,
+    application_id: i64,
+    user_version: i64,
+) -> Result<(), StoreError> {
+    let foreign = |found: String| StoreError::Foreign {
+        path: path.to_owned(),
+        found,
+    };
+    match (application_id, user_version) {
+        // Not yet migrated: `sqlite_schema` is looked at once it is open.
+        (0, 0) => Ok(()),
+        (id, version) if id == i64::from(APPLICATION_ID) => {
+            if version > SCHEMA_VERSION {
+                return Err(StoreError::Newer {
+                    path: path.to_owned(),
+                    found: version,
+                });
+            }
+            Ok(())
+        }
+        (id, version) => Err(foreign(format!(
+            "its application_id is {id:#x}, its user_version {version}"
+        ))),
+    }
+}
+
+/// Lines look like `1: FLOCK  ADVISORY  WRITE 4121 fe:00:131 0 EOF`.
+fn flock_holder(locks: &str, inode: u64) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let found = *fields.get(1)? == "FLOCK"
+            && *fields.get(3)? == "WRITE"
+            && is_inode(fields.get(5)?, inode);
+        if found {
+            fields.get(4)?.parse().ok()
+        } else {
+            None
+        }
+    })
+}
+
+fn posix_holder(locks: &str, inode: u64, byte: u64) -> Option<u32> {
+    locks.lines().find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let first: u64 = fields.get(6)?.parse().ok()?;
+        let last: u64 = fields.get(7)?.parse().ok()?;
+        let found = *fields.get(1)? == "POSIX"
+            && *fields.get(3)? == "WRITE"
+            && is_inode(fields.get(5)?, inode)
+            && (first..=last).contains(&byte);
+        if found {
+            fields.get(4)?.parse().ok()
+        } else {
+            None
+        }
+    })
+}
+
+fn is_inode(device_and_inode: &str, inode: u64) -> bool {
+    device_and_inode
+        .rsplit(':')
+        .next()
+        .and_then(|text| text.parse().ok())
+        == Some(inode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOCKS: &str = "1: POSIX  ADVISORY  WRITE 77 fe:00:42 120 120\n\
+                         2: FLOCK  ADVISORY  WRITE 4121 fe:00:131 0 EOF\n\
+                         3: FLOCK  ADVISORY  READ 9 fe:00:132 0 EOF\n";
+
+    #[test]
+    fn holders_are_read_from_proc_locks() {
+        assert_eq!(flock_holder(LOCKS, 131), Some(4121));
+        assert_eq!(flock_holder(LOCKS, 132), None, "a reader is no daemon");
+        assert_eq!(posix_holder(LOCKS, 42, 120), Some(77));
+        assert_eq!(posix_holder(LOCKS, 42, 121), None);
+    }
+
+    #[test]
+    fn foreign_and_newer_files_are_refused_untouched() {
+        let path = Path::new("x.db");
+        assert!(check_identity(path, i64::from(APPLICATION_ID), 1_000).is_ok());
+        let newer = check_identity(path, i64::from(APPLICATION_ID), 1_001);
+        assert!(matches!(newer, Err(StoreError::Newer { found: 1_001, .. })));
+        assert!(matches!(
+            check_identity(path, 7, 0),
+            Err(StoreError::Foreign { .. })
+        ));
+        let dir = tempfile::tempdir().unwrap();
+        let text = dir.path().join("notes.txt");
+        std::fs::write(&text, "x".repeat(200)).unwrap();
+        assert!(matches!(
+            DatabaseFile::open(&text),
+            Err(StoreError::Foreign { .. })
+        ));
+        let missing = DatabaseFile::open(&dir.path().join("none.db"));
+        assert!(matches!(missing, Err(StoreError::Missing { .. })));
+    }
+}

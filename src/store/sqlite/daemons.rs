@@ -1,0 +1,97 @@
+//! The daemon's own row: its epoch fences what it writes, its report is what status reads.
+
+use super::Store;
+use crate::domain::job::Epoch;
+use crate::domain::time::Timestamp;
+use crate::store::error::{Doing, StoreError};
+
+pub(super) const BEGIN_EPOCH: &str = "-- begin_epoch
+INSERT INTO daemons (pid, host, version, started_at, heartbeat_at)
+VALUES (?1, ?2, ?3, ?4, ?4) RETURNING epoch";
+
+pub(super) const HEARTBEAT: &str = "-- heartbeat
+UPDATE daemons SET heartbeat_at = ?2, report = ?3
+WHERE epoch = ?1 AND epoch = (SELECT max(epoch) FROM daemons)";
+
+pub(super) const END_EPOCH: &str = "-- end_epoch
+UPDATE daemons SET stopped_at = ?2, heartbeat_at = ?2, report = ?3 WHERE epoch = ?1";
+
+pub(super) const LAST_TIME: &str = "-- last_time
+SELECT max(coalesce((SELECT max(heartbeat_at) FROM daemons), 0),
+  coalesce((SELECT max(reserved_at) FROM attempts), 0))";
+
+impl Store {
+    /// Begins a daemon's life.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn begin_epoch(
+        &self,
+        pid: u32,
+        host: &str,
+        version: &str,
+        now: Timestamp,
+    ) -> Result<Epoch, StoreError> {
+        let epoch: i64 = sqlx::query_scalar(BEGIN_EPOCH)
+            .bind(pid)
+            .bind(host)
+            .bind(version)
+            .bind(now.0)
+            .fetch_one(&self.writer)
+            .await
+            .doing("begin an epoch")?;
+        Ok(Epoch(epoch))
+    }
+
+    /// Says that the daemon lives, and how it is; false when a newer one has taken over.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn heartbeat(
+        &self,
+        epoch: Epoch,
+        report: &str,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(HEARTBEAT)
+            .bind(epoch.0)
+            .bind(now.0)
+            .bind(report)
+            .execute(&self.writer)
+            .await
+            .doing("write a heartbeat")?;
+        Ok(done.rows_affected() > 0)
+    }
+
+    /// Ends a daemon's life in order.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn end_epoch(
+        &self,
+        epoch: Epoch,
+        report: &str,
+        now: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query(END_EPOCH)
+            .bind(epoch.0)
+            .bind(now.0)
+            .bind(report)
+            .execute(&self.writer)
+            .await
+            .doing("end an epoch")?;
+        Ok(())
+    }
+
+    /// The latest moment the ledger knows of: time never runs behind it.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn last_time(&self) -> Result<Timestamp, StoreError> {
+        let at: i64 = sqlx::query_scalar(LAST_TIME)
+            .fetch_one(&self.readers)
+            .await
+            .doing("read the last time")?;
+        Ok(Timestamp(at))
+    }
+}

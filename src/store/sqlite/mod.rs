@@ -1,0 +1,282 @@
+//! SQLite: how it is opened, and what is demanded of it.
+
+mod daemons;
+mod edit;
+mod lease;
+mod ledger;
+mod queue;
+mod read;
+mod settle;
+
+pub use edit::{Edited, NewJob, Selector};
+pub use lease::Admission;
+pub use ledger::{BudgetSpent, Recovered};
+pub use queue::Swept;
+
+use super::error::{Doing, StoreError};
+use super::file::{self, DatabaseFile, Holder};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{ConnectOptions, Row, Sqlite, Transaction};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Oldest SQLite without the WAL-reset bug.
+const OLDEST: i64 = 3_051_003;
+/// Readers at a time.
+const READERS: u32 = 4;
+/// The WAL file is cut back to this after a checkpoint.
+const WAL_SIZE_LIMIT: &str = "67108864";
+/// How long a write waits for another writer before it says so.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// The job database.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    file: DatabaseFile,
+    /// One connection: writers queue here, not at SQLite's lock.
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Store {
+    /// Creates what is missing: the file, its directory's contents, the schema.
+    ///
+    /// # Errors
+    /// When the file is not ours, or cannot be written.
+    pub async fn create(path: &Path, group: bool) -> Result<Store, StoreError> {
+        let file = DatabaseFile::create(path, group)?;
+        let store = Store::connect(path, file, BUSY).await?;
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Opens an existing database for a command.
+    ///
+    /// # Errors
+    /// When it is missing, not ours, newer than this program, or not yet migrated.
+    pub async fn open(path: &Path) -> Result<Store, StoreError> {
+        let file = DatabaseFile::open(path)?;
+        let store = Store::connect(path, file, BUSY).await?;
+        store.check_schema().await?;
+        Ok(store)
+    }
+
+    /// Opens it for the daemon: takes the lock, then brings the schema up to date.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and when another daemon has it.
+    pub async fn open_for_daemon(path: &Path, busy: Duration) -> Result<Store, StoreError> {
+        let file = DatabaseFile::open(path)?;
+        file.lock()?;
+        let store = Store::connect(path, file, busy).await?;
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether a daemon runs on it.
+    pub fn holder(&self) -> Holder {
+        self.file.holder()
+    }
+
+    /// Who holds SQLite's write lock, when the system tells.
+    pub fn write_lock_holder(&self) -> Option<u32> {
+        self.file.writer()
+    }
+
+    async fn connect(path: &Path, file: DatabaseFile, busy: Duration) -> Result<Store, StoreError> {
+        let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
+        let base = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(false)
+            .busy_timeout(busy)
+            .foreign_keys(false)
+            .pragma("trusted_schema", "OFF")
+            .disable_statement_logging();
+        let readers = if writable {
+            base.clone()
+                .journal_mode(SqliteJournalMode::Wal)
+                .pragma("query_only", "ON")
+        } else {
+            base.clone().read_only(true)
+        };
+        let writer = base
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("journal_size_limit", WAL_SIZE_LIMIT);
+        let pool = |most: u32| {
+            SqlitePoolOptions::new()
+                .max_connections(most)
+                .idle_timeout(None)
+                .max_lifetime(None)
+                .test_before_acquire(false)
+                .acquire_timeout(Duration::from_secs(600))
+        };
+        let store = Store {
+            path: path.to_owned(),
+            file,
+            writer: pool(1).connect_lazy_with(writer),
+            readers: pool(READERS).connect_lazy_with(readers),
+        };
+        store.check_engine().await?;
+        store.check_identity().await?;
+        Ok(store)
+    }
+
+    async fn check_engine(&self) -> Result<(), StoreError> {
+        const VERSION: &str = "-- engine_version\nSELECT sqlite_version()";
+        let version: String = sqlx::query_scalar(VERSION)
+            .fetch_one(&self.readers)
+            .await
+            .doing("open the database")?;
+        if version_number(&version) < OLDEST {
+            return Err(StoreError::OldSqlite { found: version });
+        }
+        const MODE: &str = "-- engine_journal_mode\nPRAGMA journal_mode";
+        let mode: String = sqlx::query_scalar(MODE)
+            .fetch_one(&self.readers)
+            .await
+            .doing("read the journal mode")?;
+        if mode != "wal" {
+            return Err(StoreError::NoWal {
+                path: self.path.clone(),
+                found: mode,
+            });
+        }
+        Ok(())
+    }
+
+    /// The header on disk may be older than the WAL: ask again through SQLite.
+    async fn check_identity(&self) -> Result<(), StoreError> {
+        const IDENTITY: &str = "-- identity\nSELECT \
+             (SELECT application_id FROM pragma_application_id) AS application_id, \
+             (SELECT user_version FROM pragma_user_version) AS user_version, \
+             (SELECT count(*) FROM sqlite_schema) AS objects";
+        let row = sqlx::query(IDENTITY)
+            .fetch_one(&self.readers)
+            .await
+            .doing("read the schema version")?;
+        let (id, version): (i64, i64) = (row.get("application_id"), row.get("user_version"));
+        file::check_identity(&self.path, id, version)?;
+        if id == 0 && row.get::<i64, _>("objects") > 0 {
+            let found = "it has tables, and none of them are ours".to_owned();
+            return Err(StoreError::Foreign {
+                path: self.path.clone(),
+                found,
+            });
+        }
+        Ok(())
+    }
+
+    async fn check_schema(&self) -> Result<(), StoreError> {
+        const VERSION: &str = "-- schema_version\nSELECT user_version FROM pragma_user_version";
+        let version: i64 = sqlx::query_scalar(VERSION)
+            .fetch_one(&self.readers)
+            .await
+            .doing("read the schema version")?;
+        if version == 0 {
+            return Err(StoreError::Missing {
+                path: self.path.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        migrator()
+            .run(&self.writer)
+            .await
+            .map_err(|source| StoreError::Migrate {
+                path: self.path.clone(),
+                source,
+            })
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.writer
+            .begin_with("BEGIN IMMEDIATE")
+            .await
+            .doing("begin a write")
+    }
+
+    /// Moves committed pages from the WAL into the database without waiting for anybody.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn checkpoint(&self, truncate: bool) -> Result<(), StoreError> {
+        const PASSIVE: &str = "-- checkpoint_passive\nPRAGMA wal_checkpoint(PASSIVE)";
+        const TRUNCATE: &str = "-- checkpoint_truncate\nPRAGMA wal_checkpoint(TRUNCATE)";
+        let statement = if truncate { TRUNCATE } else { PASSIVE };
+        sqlx::query(statement)
+            .execute(&self.writer)
+            .await
+            .doing("checkpoint the WAL")?;
+        Ok(())
+    }
+
+    /// Writes a compact, consistent copy to a file that must not exist yet.
+    ///
+    /// # Errors
+    /// When the copy cannot be written.
+    pub async fn backup(&self, to: &Path) -> Result<(), StoreError> {
+        const BACKUP: &str = "-- backup\nVACUUM INTO ?1";
+        sqlx::query(BACKUP)
+            .bind(to.to_string_lossy().into_owned())
+            .execute(&self.writer)
+            .await
+            .doing("write the backup")?;
+        Ok(())
+    }
+
+    /// Whether SQLite finds the file sound; its complaints otherwise.
+    ///
+    /// # Errors
+    /// When it cannot even be read.
+    pub async fn integrity(&self) -> Result<Vec<String>, StoreError> {
+        const CHECK: &str = "-- integrity\nPRAGMA integrity_check";
+        let rows: Vec<String> = sqlx::query_scalar(CHECK)
+            .fetch_all(&self.readers)
+            .await
+            .doing("check the database")?;
+        Ok(rows.into_iter().filter(|row| row != "ok").collect())
+    }
+
+    /// Closes the connections; the lock stays with the process.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+/// The schema, forward only and additive.
+fn migrator() -> Migrator {
+    const CONTRACT: &str = include_str!("../../../migrations/sqlite/0001_contract.sql");
+    let contract = Migration::new(
+        1,
+        "contract".into(),
+        MigrationType::Simple,
+        sqlx::SqlSafeStr::into_sql_str(CONTRACT),
+        false,
+    );
+    let mut migrator = Migrator::with_migrations(vec![contract]);
+    migrator.set_locking(false);
+    migrator
+}
+
+/// `3.51.3` as 3051003.
+fn version_number(version: &str) -> i64 {
+    version
+        .split('.')
+        .map(|part| part.parse::<i64>().unwrap_or(0))
+        .chain([0, 0, 0])
+        .take(3)
+        .fold(0, |sum, part| sum * 1_000 + part)
+}

@@ -1,0 +1,306 @@
+//! The queue seen from its heads: who is ready, who is due, who is wanted no more.
+
+use super::Store;
+use crate::domain::job::{JobEvent, JobId, JobState};
+use crate::domain::time::Timestamp;
+use crate::store::error::{Doing, StoreError};
+use crate::store::rows::{Head, JobRow, Unfit};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
+use std::sync::Arc;
+
+/// Queues with ready jobs, by skipping from one to the next in the index.
+pub(super) const READY_QUEUES: &str = "-- ready_queues
+WITH RECURSIVE queues (queue) AS (
+  SELECT min(queue) FROM job_state WHERE state = 'queued' AND next_attempt_at IS NULL
+  UNION ALL
+  SELECT (SELECT min(s.queue) FROM job_state AS s
+          WHERE s.state = 'queued' AND s.next_attempt_at IS NULL AND s.queue > queues.queue)
+  FROM queues WHERE queues.queue IS NOT NULL
+)
+SELECT queue FROM queues WHERE queue IS NOT NULL LIMIT ?1";
+
+pub(super) const HEADS: &str = "-- heads
+SELECT s.id, s.priority,
+  coalesce(octet_length(j.prompt), 0) + coalesce(octet_length(j.request), 0)
+    + coalesce(octet_length(j.system), 0) AS bytes
+FROM (
+  SELECT id, priority FROM job_state
+  WHERE queue = ?1 AND state = 'queued' AND next_attempt_at IS NULL
+  ORDER BY priority DESC, id LIMIT ?2
+) AS s JOIN jobs AS j ON j.id = s.id
+ORDER BY s.priority DESC, s.id";
+
+/// As bytes: one row that is not UTF-8 must fail alone.
+pub(super) const BODIES: &str = "-- bodies
+SELECT j.id, s.queue, s.priority, CAST(j.prompt AS BLOB) AS prompt,
+  CAST(j.request AS BLOB) AS request, CAST(j.system AS BLOB) AS system,
+  CAST(j.model AS BLOB) AS model, j.max_tokens, j.max_attempts
+FROM json_each(?1) AS wanted
+JOIN jobs AS j ON j.id = wanted.value
+JOIN job_state AS s ON s.id = j.id";
+
+pub(super) const MAKE_DUE: &str = "-- make_due
+UPDATE job_state SET next_attempt_at = NULL WHERE id IN (
+  SELECT id FROM job_state
+  WHERE state = 'queued' AND next_attempt_at IS NOT NULL AND next_attempt_at <= ?1
+  ORDER BY next_attempt_at LIMIT ?2)";
+
+pub(super) const NEXT_DUE: &str = "-- next_due
+SELECT min(at) FROM (
+  SELECT min(next_attempt_at) AS at FROM job_state
+  WHERE state = 'queued' AND next_attempt_at IS NOT NULL
+  UNION ALL
+  SELECT min(expires_at) FROM job_state WHERE state = 'queued' AND expires_at IS NOT NULL)";
+
+pub(super) const WORK_TO_SWEEP: &str = "-- work_to_sweep
+SELECT EXISTS (SELECT 1 FROM job_state
+    WHERE state = 'queued' AND next_attempt_at IS NOT NULL AND next_attempt_at <= ?1)
+  OR EXISTS (SELECT 1 FROM job_state
+    WHERE state = 'queued' AND expires_at IS NOT NULL AND expires_at <= ?1)
+  OR EXISTS (SELECT 1 FROM job_state
+    WHERE cancel_requested > 0 AND state IN ('queued', 'running', 'held')
+      AND state <> 'running')";
+
+pub(super) const EXPIRED: &str = "-- expired
+SELECT id FROM job_state
+WHERE state = 'queued' AND expires_at IS NOT NULL AND expires_at <= ?1
+ORDER BY expires_at LIMIT ?2";
+
+pub(super) const UNWANTED: &str = "-- unwanted
+SELECT id FROM job_state
+WHERE cancel_requested > 0 AND state IN ('queued', 'running', 'held') AND state <> 'running'
+LIMIT ?1";
+
+pub(super) const BREAK_OFF: &str = "-- break_off
+SELECT id FROM job_state
+WHERE cancel_requested > 1 AND state IN ('queued', 'running', 'held') AND state = 'running'
+  AND cancel_requested > 0";
+
+/// A job that ends or is held without a call.
+pub(super) const END_WITHOUT_CALL: &str = "-- end_without_call
+UPDATE job_state SET
+  state = ?2, finished_seq = ?3, finished_at = ?4, error_class = ?5, error = ?6,
+  next_attempt_at = NULL
+WHERE id = ?1 AND state = ?7";
+
+pub(super) const TAKE_NUMBERS: &str = "-- take_numbers
+UPDATE sequences SET value = value + ?1 WHERE name = 'finished' RETURNING value";
+
+/// What a sweep changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Timed jobs that became ready.
+    pub due: u64,
+    /// Jobs that ended: expired or cancelled.
+    pub ended: usize,
+}
+
+impl Store {
+    /// Up to `most` queues with ready jobs.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn ready_queues(&self, most: i64) -> Result<Vec<String>, StoreError> {
+        sqlx::query_scalar(READY_QUEUES)
+            .bind(most)
+            .fetch_all(&self.readers)
+            .await
+            .doing("list the queues")
+    }
+
+    /// The first ready jobs of a queue.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn heads(&self, queue: &str, most: i64) -> Result<Vec<Head>, StoreError> {
+        let rows = sqlx::query(HEADS)
+            .bind(queue)
+            .bind(most)
+            .fetch_all(&self.readers)
+            .await
+            .doing("read the head of a queue")?;
+        let head = |row: &SqliteRow| Head {
+            id: JobId(row.get("id")),
+            priority: row.get("priority"),
+            bytes: row.get("bytes"),
+        };
+        Ok(rows.iter().map(head).collect())
+    }
+
+    /// The bodies of these jobs, those that still exist.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn bodies(&self, jobs: &[JobId]) -> Result<Vec<JobRow>, StoreError> {
+        let rows = sqlx::query(BODIES)
+            .bind(ids(jobs))
+            .fetch_all(&self.readers)
+            .await
+            .doing("read jobs")?;
+        Ok(rows.iter().map(job_row).collect())
+    }
+
+    /// When the next timed job is due or the next job expires.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        let at: Option<i64> = sqlx::query_scalar(NEXT_DUE)
+            .fetch_one(&self.readers)
+            .await
+            .doing("find the next due job")?;
+        Ok(at.map(Timestamp))
+    }
+
+    /// Running jobs whose call is to be broken off.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn to_break_off(&self) -> Result<Vec<JobId>, StoreError> {
+        let rows: Vec<i64> = sqlx::query_scalar(BREAK_OFF)
+            .fetch_all(&self.readers)
+            .await
+            .doing("find jobs to break off")?;
+        Ok(rows.into_iter().map(JobId).collect())
+    }
+
+    /// Makes due jobs ready, ends expired and cancelled ones; at most `most` of each.
+    ///
+    /// Writes nothing when there is nothing to do.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn sweep(&self, now: Timestamp, most: i64) -> Result<Swept, StoreError> {
+        let any: bool = sqlx::query_scalar(WORK_TO_SWEEP)
+            .bind(now.0)
+            .fetch_one(&self.readers)
+            .await
+            .doing("look for due jobs")?;
+        if !any {
+            return Ok(Swept::default());
+        }
+        let mut tx = self.begin().await?;
+        let mut ended = 0;
+        let unwanted: Vec<i64> = sqlx::query_scalar(UNWANTED)
+            .bind(most)
+            .fetch_all(&mut *tx)
+            .await
+            .doing("cancel jobs")?;
+        for id in unwanted {
+            let unfit = Unfit {
+                job: JobId(id),
+                event: JobEvent::Cancel,
+                class: "cancelled".into(),
+                error: "cancelled before it ran".into(),
+            };
+            ended += usize::from(end_without_call(&mut tx, &unfit, now).await?);
+        }
+        let expired: Vec<i64> = sqlx::query_scalar(EXPIRED)
+            .bind(now.0)
+            .bind(most)
+            .fetch_all(&mut *tx)
+            .await
+            .doing("expire jobs")?;
+        for id in expired {
+            let unfit = Unfit {
+                job: JobId(id),
+                event: JobEvent::Fail,
+                class: "expired".into(),
+                error: "expires_at passed before an answer was there".into(),
+            };
+            ended += usize::from(end_without_call(&mut tx, &unfit, now).await?);
+        }
+        let due = sqlx::query(MAKE_DUE)
+            .bind(now.0)
+            .bind(most)
+            .execute(&mut *tx)
+            .await
+            .doing("make jobs ready")?
+            .rows_affected();
+        tx.commit().await.doing("commit a sweep")?;
+        Ok(Swept { due, ended })
+    }
+
+    /// Ends or holds jobs that cannot be called at all.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn reject(&self, unfit: &[Unfit], now: Timestamp) -> Result<(), StoreError> {
+        if unfit.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.begin().await?;
+        for one in unfit {
+            end_without_call(&mut tx, one, now).await?;
+        }
+        tx.commit().await.doing("commit rejected jobs")
+    }
+}
+
+/// Applies an event to a job that is queued or held; whether the job was still there.
+pub(super) async fn end_without_call(
+    tx: &mut Transaction<'static, Sqlite>,
+    unfit: &Unfit,
+    now: Timestamp,
+) -> Result<bool, StoreError> {
+    for from in [JobState::Queued, JobState::Held] {
+        let Ok(to) = from.next(unfit.event) else {
+            continue;
+        };
+        let seq = if to.is_finished() {
+            Some(take_numbers(tx, 1).await?)
+        } else {
+            None
+        };
+        let done = sqlx::query(END_WITHOUT_CALL)
+            .bind(unfit.job.0)
+            .bind(to.as_str())
+            .bind(seq)
+            .bind(seq.map(|_| now.0))
+            .bind(&unfit.class)
+            .bind(&unfit.error)
+            .bind(from.as_str())
+            .execute(&mut **tx)
+            .await
+            .doing("end a job")?;
+        if done.rows_affected() > 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Takes `count` numbers of the finished sequence and gives the last.
+pub(super) async fn take_numbers(
+    tx: &mut Transaction<'static, Sqlite>,
+    count: i64,
+) -> Result<i64, StoreError> {
+    sqlx::query_scalar(TAKE_NUMBERS)
+        .bind(count)
+        .fetch_one(&mut **tx)
+        .await
+        .doing("number finished jobs")
+}
+
+/// Ids as a JSON array, for `json_each`.
+pub(super) fn ids(jobs: &[JobId]) -> String {
+    let list: Vec<String> = jobs.iter().map(|job| job.0.to_string()).collect();
+    format!("[{}]", list.join(","))
+}
+
+fn job_row(row: &SqliteRow) -> JobRow {
+    JobRow {
+        id: JobId(row.get("id")),
+        queue: Arc::from(row.get::<String, _>("queue")),
+        priority: row.get("priority"),
+        prompt: row.get("prompt"),
+        request: row.get("request"),
+        system: row.get("system"),
+        model: row.get("model"),
+        max_tokens: row.get("max_tokens"),
+        max_attempts: row
+            .get::<Option<i64>, _>("max_attempts")
+            .and_then(|most| u32::try_from(most).ok()),
+    }
+}
