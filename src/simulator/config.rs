@@ -190,13 +190,22 @@ impl Default for LimitSet {
 
 impl Default for Ramp {
     fn default() -> Self {
-        Ramp { window_seconds: 10.0, baseline_seconds: 60.0, factor: 3.0, free_requests: 50 }
+        Ramp {
+            window_seconds: 10.0,
+            baseline_seconds: 60.0,
+            factor: 3.0,
+            free_requests: 50,
+        }
     }
 }
 
 impl Default for Latency {
     fn default() -> Self {
-        Latency { first_token_ms: 1_000, tokens_per_second: 80.0, chunk_ms: 80 }
+        Latency {
+            first_token_ms: 1_000,
+            tokens_per_second: 80.0,
+            chunk_ms: 80,
+        }
     }
 }
 
@@ -214,17 +223,34 @@ impl Config {
             if value.is_finite() && value >= low && value <= high {
                 return Ok(());
             }
-            Err(ConfigError(format!("{name} must be between {low} and {high}, not {value}")))
+            Err(ConfigError(format!(
+                "{name} must be between {low} and {high}, not {value}"
+            )))
         };
         within("speed", self.speed, 0.001, 1_000_000.0)?;
         within("input_estimate", self.input_estimate, 0.0, 100.0)?;
-        within("latency.tokens_per_second", self.latency.tokens_per_second, 0.001, 1e9)?;
+        within(
+            "latency.tokens_per_second",
+            self.latency.tokens_per_second,
+            0.001,
+            1e9,
+        )?;
         if let Some(ramp) = &self.ramp {
             within("ramp.window_seconds", ramp.window_seconds, 0.001, 86_400.0)?;
-            within("ramp.baseline_seconds", ramp.baseline_seconds, 0.001, 86_400.0)?;
+            within(
+                "ramp.baseline_seconds",
+                ramp.baseline_seconds,
+                0.001,
+                86_400.0,
+            )?;
             within("ramp.factor", ramp.factor, 0.0, 1e6)?;
         }
-        for limits in self.pools.iter().map(|pool| &pool.limits).chain([&self.limits]) {
+        for limits in self
+            .pools
+            .iter()
+            .map(|pool| &pool.limits)
+            .chain([&self.limits])
+        {
             within("burst_seconds", limits.burst_seconds, 0.0, 86_400.0)?;
             limits.resolve()?;
         }
@@ -238,7 +264,9 @@ impl Config {
 impl LimitSet {
     /// The same limits with the tier's numbers put where none were given.
     pub(super) fn resolve(&self) -> Result<LimitSet, ConfigError> {
-        let Some(tier) = &self.tier else { return Ok(self.clone()) };
+        let Some(tier) = &self.tier else {
+            return Ok(self.clone());
+        };
         let Some(preset) = presets::preset(tier) else {
             return Err(ConfigError(format!(
                 "unknown tier '{tier}' (known: {})",
@@ -273,7 +301,10 @@ mod tests {
     #[test]
     fn the_default_survives_a_round_trip() {
         let text = serde_json::to_string(&Config::default()).unwrap();
-        assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), Config::default());
+        assert_eq!(
+            serde_json::from_str::<Config>(&text).unwrap(),
+            Config::default()
+        );
     }
 
     #[test]
@@ -317,7 +348,10 @@ mod tests {
 
     #[test]
     fn debug_hides_the_key() {
-        let config = Config { key: Some("sk-canary".into()), ..Config::default() };
+        let config = Config {
+            key: Some("sk-canary".into()),
+            ..Config::default()
+        };
         assert!(!format!("{config:?}").contains("canary"));
     }
 }

@@ -13,6 +13,9 @@ use serde_json::Value;
 use std::collections::HashMap;
 use std::time::Duration;
 
+/// A day: who stalls longer stalls for ever.
+const STALL_MS_MAX: u64 = 86_400_000;
+
 /// When a fault happens, and how it looks. All conditions given must hold.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -132,13 +135,19 @@ impl FaultRule {
             && self.request.is_none_or(|request| request == number)
             && self.from_request.is_none_or(|from| number >= from)
             && self.to_request.is_none_or(|to| number <= to)
-            && self.contains.as_ref().is_none_or(|text| ask.prompt.contains(text.as_str()))
-            && self.model.as_ref().is_none_or(|pattern| matching::glob(pattern, &ask.model))
+            && self
+                .contains
+                .as_ref()
+                .is_none_or(|text| ask.prompt.contains(text.as_str()))
+            && self
+                .model
+                .as_ref()
+                .is_none_or(|pattern| matching::glob(pattern, &ask.model))
     }
 
     /// How long a stall or slow start lasts.
     pub(super) fn stall(&self) -> Duration {
-        Duration::from_millis(self.stall_ms.unwrap_or(30_000))
+        Duration::from_millis(self.stall_ms.unwrap_or(30_000).min(STALL_MS_MAX))
     }
 
     /// The error this fault answers with instead of running the request, if it is one.
@@ -149,16 +158,21 @@ impl FaultRule {
             Kind::Html502 => page(502, "Bad Gateway"),
             Kind::UnknownError => {
                 let error = ApiError::new(self.status.unwrap_or(500), "Something new happened");
-                ApiError { kind: "lunar_eclipse_error".into(), ..error }.with_code("moon_phase_7")
+                ApiError {
+                    kind: "lunar_eclipse_error".into(),
+                    ..error
+                }
+                .with_code("moon_phase_7")
             }
             Kind::DetailsNull => ApiError {
                 details: Some(Value::Null),
                 ..ApiError::new(self.status.unwrap_or(529), "Overloaded")
             },
             Kind::BareRateLimit => ApiError::new(429, "Error"),
-            Kind::RampLimit => {
-                ApiError { retry_after: Some("5".into()), ..ApiError::ramp() }
-            }
+            Kind::RampLimit => ApiError {
+                retry_after: Some("5".into()),
+                ..ApiError::ramp()
+            },
             Kind::SpendCap => ApiError::new(
                 429,
                 "You have reached your API usage limits: your organization has crossed its \
@@ -170,8 +184,9 @@ impl FaultRule {
                 "You have reached your specified API usage limits. You will regain access on \
                  the first of next month at 00:00 UTC.",
             ),
-            Kind::OnHold => ApiError::invalid("This organization is on hold.")
-                .with_code("organization_on_hold"),
+            Kind::OnHold => {
+                ApiError::invalid("This organization is on hold.").with_code("organization_on_hold")
+            }
             Kind::BodyTimeout => ApiError::invalid("Timed out while reading the request body.")
                 .with_code("request_body_timeout"),
             _ => return None,
@@ -185,7 +200,10 @@ impl FaultRule {
 }
 
 fn page(status: u16, message: &str) -> ApiError {
-    ApiError { html: true, ..ApiError::new(status, message) }
+    ApiError {
+        html: true,
+        ..ApiError::new(status, message)
+    }
 }
 
 fn status_message(status: u16) -> &'static str {
@@ -222,7 +240,11 @@ struct Armed {
 impl Faults {
     /// Arms `rules` at `now` (real time since the start).
     pub(super) fn new(rules: Vec<FaultRule>, seed: u64, now: Duration) -> Faults {
-        let arm = |rule| Armed { rule, fired: 0, by_body: HashMap::new() };
+        let arm = |rule| Armed {
+            rule,
+            fired: 0,
+            by_body: HashMap::new(),
+        };
         Faults {
             rules: rules.into_iter().map(arm).collect(),
             dice: Entropy::seeded(seed),
@@ -271,7 +293,12 @@ mod tests {
     use super::*;
 
     fn ask(prompt: &str, hash: u64) -> Ask {
-        Ask { prompt: prompt.into(), model: "m-1".into(), body_hash: hash, ..Ask::default() }
+        Ask {
+            prompt: prompt.into(),
+            model: "m-1".into(),
+            body_hash: hash,
+            ..Ask::default()
+        }
     }
 
     fn play(rules: Vec<FaultRule>, asks: &[(u64, Ask)]) -> Vec<bool> {
@@ -283,7 +310,10 @@ mod tests {
     #[test]
     fn the_kth_request_or_a_range() {
         let asks = vec![(0, ask("x", 1)); 5];
-        let third = FaultRule { request: Some(3), ..FaultRule::new(Kind::Status(529)) };
+        let third = FaultRule {
+            request: Some(3),
+            ..FaultRule::new(Kind::Status(529))
+        };
         assert_eq!(play(vec![third], &asks), [false, false, true, false, false]);
         let range = FaultRule {
             from_request: Some(2),
@@ -312,7 +342,10 @@ mod tests {
             (13, ask("quiet", 3)),
             (20, ask("boom", 4)),
         ];
-        assert_eq!(play(vec![rule], &asks), [false, true, false, true, false, false]);
+        assert_eq!(
+            play(vec![rule], &asks),
+            [false, true, false, true, false, false]
+        );
     }
 
     #[test]
@@ -327,7 +360,10 @@ mod tests {
 
     #[test]
     fn the_same_seed_throws_the_same_dice() {
-        let rule = FaultRule { probability: 0.3, ..FaultRule::new(Kind::Status(500)) };
+        let rule = FaultRule {
+            probability: 0.3,
+            ..FaultRule::new(Kind::Status(500))
+        };
         let asks = vec![(0, ask("x", 1)); 1_000];
         let first = play(vec![rule.clone()], &asks);
         assert_eq!(first, play(vec![rule], &asks));

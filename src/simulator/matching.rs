@@ -15,7 +15,9 @@ pub(super) fn glob(pattern: &str, text: &str) -> bool {
             return rest.ends_with(part);
         }
         // The earliest place leaves the most room for the parts that follow.
-        let Some(place) = rest.find(part) else { return false };
+        let Some(place) = rest.find(part) else {
+            return false;
+        };
         rest = &rest[place + part.len()..];
     }
     true

@@ -4,6 +4,7 @@
 
 use super::bucket::{Bucket, Charge};
 use super::config::{Algorithm, LimitSet, OutputMode, Ramp};
+use super::matching::glob;
 use super::ramp::RampLimiter;
 use super::window::Window;
 use std::time::Duration;
@@ -53,7 +54,11 @@ pub(super) struct Demand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// A limit is used up.
-    Limit { dimension: Dimension, amount: u64, wait: Duration },
+    Limit {
+        dimension: Dimension,
+        amount: u64,
+        wait: Duration,
+    },
     /// The rate of requests grows too fast.
     Ramp { wait: Duration },
 }
@@ -95,7 +100,7 @@ struct Limit {
 pub(super) struct Pool {
     pub(super) name: String,
     /// Patterns of the models in it.
-    pub(super) models: Vec<String>,
+    models: Vec<String>,
     limits: Vec<Limit>,
     output_mode: OutputMode,
     ramp: Option<RampLimiter>,
@@ -113,7 +118,11 @@ impl Pool {
                 Algorithm::Bucket => Meter::Bucket(Bucket::new(amount, MINUTE, burst)),
                 Algorithm::Window => Meter::Window(Window::new(amount, MINUTE)),
             };
-            Some(Limit { dimension, amount, meter })
+            Some(Limit {
+                dimension,
+                amount,
+                meter,
+            })
         };
         let day = set.tokens_per_day.map(|amount| Limit {
             dimension: Dimension::DailyTokens,
@@ -137,6 +146,11 @@ impl Pool {
         }
     }
 
+    /// Whether the model shares these limits.
+    pub(super) fn takes(&self, model: &str) -> bool {
+        self.models.iter().any(|pattern| glob(pattern, model))
+    }
+
     /// Debits every limit, or none and says which one is the last to allow the request.
     pub(super) fn admit(&mut self, now: Duration, demand: &Demand) -> Result<(), Refusal> {
         let mode = self.output_mode;
@@ -145,8 +159,14 @@ impl Pool {
             let charge = charge(limit.dimension, mode, demand);
             let wait = limit.meter.wait(now, &charge);
             if wait > refusal.map_or(Duration::ZERO, |refusal| refusal.wait()) {
-                let Limit { dimension, amount, .. } = *limit;
-                refusal = Some(Refusal::Limit { dimension, amount, wait });
+                let Limit {
+                    dimension, amount, ..
+                } = *limit;
+                refusal = Some(Refusal::Limit {
+                    dimension,
+                    amount,
+                    wait,
+                });
             }
         }
         if let Some(refusal) = refusal {
@@ -160,7 +180,9 @@ impl Pool {
             ramp.take(now);
         }
         for limit in &mut self.limits {
-            limit.meter.take(now, &charge(limit.dimension, mode, demand));
+            limit
+                .meter
+                .take(now, &charge(limit.dimension, mode, demand));
         }
         Ok(())
     }
@@ -190,7 +212,11 @@ fn charge(dimension: Dimension, mode: OutputMode, demand: &Demand) -> Charge {
         ..times
     };
     let output = match mode {
-        OutputMode::Realtime => Charge { positive: true, produced: demand.output, ..times },
+        OutputMode::Realtime => Charge {
+            positive: true,
+            produced: demand.output,
+            ..times
+        },
         OutputMode::Reserve => Charge {
             upfront: demand.max_tokens,
             at_end: difference(demand.output, demand.max_tokens),
@@ -198,7 +224,10 @@ fn charge(dimension: Dimension, mode: OutputMode, demand: &Demand) -> Charge {
         },
     };
     match dimension {
-        Dimension::Requests => Charge { upfront: 1, ..times },
+        Dimension::Requests => Charge {
+            upfront: 1,
+            ..times
+        },
         Dimension::InputTokens => input,
         Dimension::OutputTokens => output,
         Dimension::Tokens | Dimension::DailyTokens => Charge {
@@ -277,7 +306,9 @@ mod tests {
         let mut pool = pool(&set);
         pool.admit(Duration::ZERO, &demand(550, 90, 90)).unwrap();
         let before = pool.levels(Duration::ZERO);
-        let refusal = pool.admit(Duration::ZERO, &demand(100, 20, 20)).unwrap_err();
+        let refusal = pool
+            .admit(Duration::ZERO, &demand(100, 20, 20))
+            .unwrap_err();
         assert_eq!(
             refusal,
             Refusal::Limit {
@@ -297,24 +328,33 @@ mod tests {
             ..LimitSet::default()
         };
         let mut pool = pool(&set);
-        pool.admit(Duration::ZERO, &demand(300, 400, 4_000)).unwrap();
+        pool.admit(Duration::ZERO, &demand(300, 400, 4_000))
+            .unwrap();
         let levels = pool.levels(Duration::from_secs(2));
         let left: Vec<u64> = levels.iter().map(|level| level.remaining).collect();
-        // 33 of the minute's 1,000 came back within two seconds (17 before production began
-        // could not, the bucket had room).
+        // Within two seconds 33 of the minute's came back, and two of the day's.
         assert_eq!(left, [333, 99_302]);
     }
 
     #[test]
     fn realtime_ignores_max_tokens_and_refuses_in_debt() {
-        let set = LimitSet { output_tokens_per_minute: Some(100), ..LimitSet::default() };
+        let set = LimitSet {
+            output_tokens_per_minute: Some(100),
+            ..LimitSet::default()
+        };
         let mut pool = pool(&set);
         for _ in 0..3 {
-            pool.admit(Duration::ZERO, &demand(10, 200, 100_000)).unwrap();
+            pool.admit(Duration::ZERO, &demand(10, 200, 100_000))
+                .unwrap();
         }
-        let refusal = pool.admit(Duration::from_secs(2), &demand(10, 1, 1)).unwrap_err();
+        let refusal = pool
+            .admit(Duration::from_secs(2), &demand(10, 1, 1))
+            .unwrap_err();
         // The bucket was full until the first token, then 600 tokens came within a second.
         let wait = refusal.wait();
-        assert!(wait > Duration::from_secs(295) && wait < Duration::from_secs(300), "{wait:?}");
+        assert!(
+            wait > Duration::from_secs(295) && wait < Duration::from_secs(300),
+            "{wait:?}"
+        );
     }
 }

@@ -42,12 +42,7 @@ pub fn preset(tier: &str) -> Option<LimitSet> {
     Some(set)
 }
 
-fn legacy(
-    requests: u64,
-    input: Option<u64>,
-    output: Option<u64>,
-    tokens: Option<u64>,
-) -> LimitSet {
+fn legacy(requests: u64, input: Option<u64>, output: Option<u64>, tokens: Option<u64>) -> LimitSet {
     LimitSet {
         requests_per_minute: Some(requests),
         input_tokens_per_minute: input,

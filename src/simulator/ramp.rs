@@ -46,7 +46,11 @@ impl RampLimiter {
         while left + 1.0 < too_many && leaving.next().is_some() {
             left += 1.0;
         }
-        let at = leaving.next().or(self.admitted.back()).copied().unwrap_or(now);
+        let at = leaving
+            .next()
+            .or(self.admitted.back())
+            .copied()
+            .unwrap_or(now);
         (at + self.window).saturating_sub(now)
     }
 
@@ -56,7 +60,10 @@ impl RampLimiter {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of requests, far below 2^53")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "counts of requests, far below 2^53"
+)]
 fn as_f64(count: usize) -> f64 {
     count as f64
 }
@@ -80,7 +87,10 @@ mod tests {
             limiter.take(start);
         }
         assert_eq!(limiter.wait(start), Duration::from_secs(10));
-        assert_eq!(limiter.wait(start + Duration::from_secs(10)), Duration::ZERO);
+        assert_eq!(
+            limiter.wait(start + Duration::from_secs(10)),
+            Duration::ZERO
+        );
 
         // One a second for a minute, then three a second are within the factor.
         let mut limiter = RampLimiter::new(&ramp);
