@@ -4,12 +4,14 @@
 //!
 //! - [`domain`]: what jobs, limits, budgets and admission *are*; pure.
 //! - [`clock`]: wall time, monotonic time, jitter.
+//! - [`config`]: the file, its defaults, and what both mean.
 //! - [`store`]: the only SQL: every verb one transaction.
 //! - [`claude`]: the only outgoing HTTP: one call of the Messages API and its fate.
 //! - [`simulator`]: a local Claude API with limits of its own; an independent witness.
 
 pub mod claude;
 pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod simulator;
 pub mod store;

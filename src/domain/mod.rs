@@ -15,5 +15,6 @@ pub mod limit;
 pub mod price;
 pub mod reservation;
 pub mod retry;
+pub mod tier;
 pub mod time;
 pub mod window;
