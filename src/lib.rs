@@ -7,11 +7,13 @@
 //! - [`config`]: the file, its defaults, and what both mean.
 //! - [`store`]: the only SQL: every verb one transaction.
 //! - [`claude`]: the only outgoing HTTP: one call of the Messages API and its fate.
+//! - [`daemon`]: loops, permits, timeouts, the order of shutdown.
 //! - [`simulator`]: a local Claude API with limits of its own; an independent witness.
 
 pub mod claude;
 pub mod clock;
 pub mod config;
+pub mod daemon;
 pub mod domain;
 pub mod simulator;
 pub mod store;

@@ -34,9 +34,8 @@ fn bounds(
     zone: &TimeZone,
     now: Timestamp,
 ) -> Result<(Timestamp, Timestamp), jiff::Error> {
-    let today: Date = jiff::Timestamp::from_millisecond(now.0)?
-        .to_zoned_datetime(zone.clone())
-        .date();
+    let today: Date =
+        jiff::Timestamp::from_millisecond(now.0)?.to_zoned_datetime(zone.clone()).date();
     let (first, next) = match unit {
         CalendarUnit::Day => (today, today.checked_add(1.day())?),
         CalendarUnit::Month => {
@@ -75,9 +74,7 @@ pub fn parse_http_date(text: &str) -> Option<Timestamp> {
 pub fn local_clock(at: Timestamp, now: Timestamp) -> String {
     let zone = TimeZone::system();
     let read = |at: Timestamp| {
-        jiff::Timestamp::from_millisecond(at.0)
-            .ok()
-            .map(|at| at.to_zoned_datetime(zone.clone()))
+        jiff::Timestamp::from_millisecond(at.0).ok().map(|at| at.to_zoned_datetime(zone.clone()))
     };
     match (read(at), read(now)) {
         (Some(at), Some(now)) if at.date() == now.date() => at.strftime("%H:%M").to_string(),
@@ -99,26 +96,14 @@ mod tests {
     #[test]
     fn days_have_23_24_or_25_hours() {
         assert_eq!(hours(CalendarUnit::Day, "UTC", "2026-03-29T12:00:00Z"), 24);
-        assert_eq!(
-            hours(CalendarUnit::Day, "Europe/Berlin", "2026-03-29T12:00:00Z"),
-            23
-        );
-        assert_eq!(
-            hours(CalendarUnit::Day, "Europe/Berlin", "2026-10-25T12:00:00Z"),
-            25
-        );
+        assert_eq!(hours(CalendarUnit::Day, "Europe/Berlin", "2026-03-29T12:00:00Z"), 23);
+        assert_eq!(hours(CalendarUnit::Day, "Europe/Berlin", "2026-10-25T12:00:00Z"), 25);
     }
 
     #[test]
     fn months_end_where_the_next_begins() {
-        assert_eq!(
-            hours(CalendarUnit::Month, "UTC", "2026-02-10T00:00:00Z"),
-            28 * 24
-        );
-        assert_eq!(
-            hours(CalendarUnit::Month, "UTC", "2026-12-31T23:59:59Z"),
-            31 * 24
-        );
+        assert_eq!(hours(CalendarUnit::Month, "UTC", "2026-02-10T00:00:00Z"), 28 * 24);
+        assert_eq!(hours(CalendarUnit::Month, "UTC", "2026-12-31T23:59:59Z"), 31 * 24);
     }
 
     #[test]

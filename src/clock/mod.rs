@@ -26,35 +26,22 @@ struct ManualTime {
 
 impl Clock {
     /// The machine's clocks.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     pub fn system() -> Clock {
-        Clock(Source::System {
-            started: Instant::now(),
-        })
+        Clock(Source::System { started: Instant::now() })
     }
 
     /// A clock that stands still until [`Clock::advance`] or [`Clock::set_wall`].
     pub fn manual(wall: Timestamp) -> Clock {
-        Clock(Source::Manual(Arc::new(Mutex::new(ManualTime {
-            wall,
-            monotonic: Duration::ZERO,
-        }))))
+        Clock(Source::Manual(Arc::new(Mutex::new(ManualTime { wall, monotonic: Duration::ZERO }))))
     }
 
     /// Wall time now.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the one place that reads the clock"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the clock")]
     pub fn now(&self) -> Timestamp {
         match &self.0 {
             Source::System { .. } => {
-                let since = SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or_default();
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
             }
             Source::Manual(time) => time.lock().unwrap_or_else(PoisonError::into_inner).wall,
@@ -65,11 +52,7 @@ impl Clock {
     pub fn monotonic(&self) -> Duration {
         match &self.0 {
             Source::System { started } => started.elapsed(),
-            Source::Manual(time) => {
-                time.lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .monotonic
-            }
+            Source::Manual(time) => time.lock().unwrap_or_else(PoisonError::into_inner).monotonic,
         }
     }
 

@@ -159,11 +159,7 @@ impl Source<'_> {
             (line + 1, column, text)
         });
         let file = self.file.to_owned();
-        ConfigError::Wrong(Mistake {
-            file,
-            message: message.into(),
-            place,
-        })
+        ConfigError::Wrong(Mistake { file, message: message.into(), place })
     }
 
     fn parse(&self) -> Result<RawConfig, ConfigError> {
@@ -175,11 +171,7 @@ impl Source<'_> {
 }
 
 fn one_line(message: &str) -> String {
-    message
-        .lines()
-        .map(str::trim)
-        .collect::<Vec<_>>()
-        .join("; ")
+    message.lines().map(str::trim).collect::<Vec<_>>().join("; ")
 }
 
 impl Config {
@@ -191,10 +183,8 @@ impl Config {
         let Some(path) = path else {
             return Config::parse("", Path::new("defaults"), None, overrides);
         };
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
         Config::parse(&text, path, Some(path), overrides)
     }
 
@@ -204,28 +194,18 @@ impl Config {
         path: Option<&Path>,
         overrides: &Overrides,
     ) -> Result<Config, ConfigError> {
-        let shipped = Source {
-            file: Path::new("daemon.toml (shipped)"),
-            text: DEFAULTS,
-        };
+        let shipped = Source { file: Path::new("daemon.toml (shipped)"), text: DEFAULTS };
         let given = Source { file: name, text };
         let base = shipped.parse()?;
         let file = given.parse()?;
         let folder = path.and_then(Path::parent).unwrap_or(Path::new(""));
         let beside = |path: PathBuf| {
-            if path.is_absolute() {
-                path
-            } else {
-                folder.join(path)
-            }
+            if path.is_absolute() { path } else { folder.join(path) }
         };
         let pools = pools::pools(&given, &file.pool, &base.pool)?;
         let budgets = file.budget.iter().map(|budget| budget_of(&given, budget));
         let budgets = budgets.collect::<Result<Vec<_>, _>>()?;
-        let queues = file
-            .queue
-            .into_iter()
-            .map(|(name, raw)| (Arc::from(name), queue_of(raw)));
+        let queues = file.queue.into_iter().map(|(name, raw)| (Arc::from(name), queue_of(raw)));
         let queues = queues.collect();
         let database = file.database.path.or(base.database.path).map(beside);
         let provider = provider_of(file.provider, base.provider, overrides, beside);
@@ -247,19 +227,11 @@ impl Config {
         };
         Ok(Config {
             source: path.map(Path::to_owned),
-            database: overrides
-                .database
-                .clone()
-                .or(database)
-                .unwrap_or_else(|| "queue.db".into()),
+            database: overrides.database.clone().or(database).unwrap_or_else(|| "queue.db".into()),
             provider,
             defaults: Defaults {
                 model: file.defaults.model.or(base.defaults.model),
-                max_tokens: file
-                    .defaults
-                    .max_tokens
-                    .or(base.defaults.max_tokens)
-                    .map(|n| n.0),
+                max_tokens: file.defaults.max_tokens.or(base.defaults.max_tokens).map(|n| n.0),
                 system: file.defaults.system.or(base.defaults.system),
             },
             max_in_flight: small(in_flight, 10_000),
@@ -274,11 +246,7 @@ impl Config {
 
     /// What fills a job's gaps: its queue's defaults, then the global ones.
     pub fn defaults_for(&self, queue: &str) -> Defaults {
-        let own = self
-            .queues
-            .get(queue)
-            .map(|queue| queue.defaults.clone())
-            .unwrap_or_default();
+        let own = self.queues.get(queue).map(|queue| queue.defaults.clone()).unwrap_or_default();
         Defaults {
             model: own.model.or_else(|| self.defaults.model.clone()),
             max_tokens: own.max_tokens.or(self.defaults.max_tokens),
@@ -300,10 +268,7 @@ impl Config {
 }
 
 fn small(count: Option<values::Count>, most: u32) -> u32 {
-    count
-        .and_then(|count| u32::try_from(count.0).ok())
-        .unwrap_or(most)
-        .min(most)
+    count.and_then(|count| u32::try_from(count.0).ok()).unwrap_or(most).min(most)
 }
 
 fn provider_of(
@@ -312,23 +277,13 @@ fn provider_of(
     overrides: &Overrides,
     beside: impl Fn(PathBuf) -> PathBuf,
 ) -> Provider {
-    let base_url = overrides
-        .base_url
-        .clone()
-        .or(file.base_url)
-        .or(base.base_url);
+    let base_url = overrides.base_url.clone().or(file.base_url).or(base.base_url);
     Provider {
         base_url: base_url.unwrap_or_default(),
         api_key_file: file.api_key_file.or(base.api_key_file).map(&beside),
         bearer: file.auth.or(base.auth) == Some(raw::RawAuth::Bearer),
-        anthropic_version: file
-            .anthropic_version
-            .or(base.anthropic_version)
-            .unwrap_or_default(),
-        anthropic_beta: file
-            .anthropic_beta
-            .or(base.anthropic_beta)
-            .unwrap_or_default(),
+        anthropic_version: file.anthropic_version.or(base.anthropic_version).unwrap_or_default(),
+        anthropic_beta: file.anthropic_beta.or(base.anthropic_beta).unwrap_or_default(),
         stream: match file.stream.or(base.stream) {
             Some(raw::RawStream::Always) => StreamMode::Always,
             Some(raw::RawStream::Never) => StreamMode::Never,
@@ -360,10 +315,7 @@ fn budget_of(source: &Source<'_>, raw: &Spanned<RawBudget>) -> Result<BudgetSpec
         cap,
         per,
         queue: raw.queue.as_deref().map(Arc::from),
-        timezone: raw
-            .timezone
-            .as_ref()
-            .map_or_else(|| "UTC".into(), |zone| zone.0.clone()),
+        timezone: raw.timezone.as_ref().map_or_else(|| "UTC".into(), |zone| zone.0.clone()),
         allow_unbounded: raw.allow_unbounded,
     })
 }

@@ -23,18 +23,11 @@ pub(super) fn pools(
         if all.iter().any(|pool| *pool.name.0 == *raw.name) {
             return Err(source.mistake(format!("there are two pools named {:?}", raw.name), at));
         }
-        let same = shipped
-            .iter()
-            .find(|shipped| shipped.get_ref().name == raw.name);
-        let models = raw
-            .models
-            .clone()
-            .or_else(|| same.and_then(|same| same.get_ref().models.clone()));
+        let same = shipped.iter().find(|shipped| shipped.get_ref().name == raw.name);
+        let models =
+            raw.models.clone().or_else(|| same.and_then(|same| same.get_ref().models.clone()));
         let Some(models) = models.filter(|models| !models.is_empty()) else {
-            let message = format!(
-                "the pool {:?} needs `models`, such as [\"claude-*\"]",
-                raw.name
-            );
+            let message = format!("the pool {:?} needs `models`, such as [\"claude-*\"]", raw.name);
             return Err(source.mistake(message, at));
         };
         all.push(pool(source, raw, models, at)?);
@@ -42,12 +35,7 @@ pub(super) fn pools(
     for raw in shipped {
         let raw = raw.get_ref();
         if !all.iter().any(|pool| *pool.name.0 == *raw.name) {
-            all.push(pool(
-                source,
-                raw,
-                raw.models.clone().unwrap_or_default(),
-                None,
-            )?);
+            all.push(pool(source, raw, raw.models.clone().unwrap_or_default(), None)?);
         }
     }
     Ok(all)
@@ -68,9 +56,7 @@ fn pool(
         (_, Some(burst)) if burst.0.as_millis() == 0 => {
             return Err(source.mistake("`burst` must be longer than nothing", at));
         }
-        (_, burst) => Algorithm::Bucket {
-            burst: burst.map(|burst| Millis::from(burst.0)),
-        },
+        (_, burst) => Algorithm::Bucket { burst: burst.map(|burst| Millis::from(burst.0)) },
     };
     let preset = match &raw.tier {
         None => None,
@@ -79,21 +65,13 @@ fn pool(
             source.mistake(message, at)
         })?),
     };
-    let mode = raw
-        .output_mode
-        .or(preset.as_ref().map(|preset| preset.output_mode));
+    let mode = raw.output_mode.or(preset.as_ref().map(|preset| preset.output_mode));
     let mut limits: Vec<LimitSpec> = own_limits(raw, algorithm);
     for (dimension, amount) in preset.into_iter().flat_map(|preset| preset.limits) {
         let stated = |own: &LimitSpec| own.dimension == dimension && own.per == Per::Minute;
         if !limits.iter().any(stated) {
             let source = LimitSource::Tier;
-            limits.push(LimitSpec {
-                dimension,
-                per: Per::Minute,
-                amount,
-                algorithm,
-                source,
-            });
+            limits.push(LimitSpec { dimension, per: Per::Minute, amount, algorithm, source });
         }
     }
     Ok(PoolSpec {
@@ -122,13 +100,7 @@ fn own_limits(raw: &RawPool, algorithm: Algorithm) -> Vec<LimitSpec> {
     ];
     let stated = table.into_iter().filter_map(|(dimension, per, amount)| {
         let source = LimitSource::Configured;
-        amount.map(|amount| LimitSpec {
-            dimension,
-            per,
-            amount: amount.0,
-            algorithm,
-            source,
-        })
+        amount.map(|amount| LimitSpec { dimension, per, amount: amount.0, algorithm, source })
     });
     stated.collect()
 }

@@ -62,15 +62,9 @@ fn errors_name_file_line_and_caret() {
         ),
         "{message}"
     );
-    assert!(
-        message.ends_with("\n  2 | max_in_fligt = 3\n      ^"),
-        "{message}"
-    );
+    assert!(message.ends_with("\n  2 | max_in_fligt = 3\n      ^"), "{message}");
     let message = mistake("[executor]\nrequest_timeout = 60\n");
-    assert!(
-        message.contains("daemon.toml:2:19") && message.contains("\"90s\""),
-        "{message}"
-    );
+    assert!(message.contains("daemon.toml:2:19") && message.contains("\"90s\""), "{message}");
 }
 
 #[test]
@@ -81,21 +75,12 @@ fn wrong_values_are_refused_where_they_stand() {
         ("[provider]\nmax_response_bytes = \"big\"", "32MiB"),
         ("[provider]\nauth = \"cookie\"", "x-api-key"),
         ("[[budget]]\nper = \"day\"", "either `usd` or `tokens`"),
-        (
-            "[[budget]]\nusd = 1\ntokens = 1\nper = \"day\"",
-            "either `usd` or `tokens`",
-        ),
+        ("[[budget]]\nusd = 1\ntokens = 1\nper = \"day\"", "either `usd` or `tokens`"),
         ("[[budget]]\nusd = -1\nper = \"day\"", "above 0"),
         ("[[budget]]\nusd = 1\nper = \"week\"", "week"),
-        (
-            "[[budget]]\nusd = 1\nper = \"day\"\ntimezone = \"Mars/Olympus\"",
-            "no time zone",
-        ),
+        ("[[budget]]\nusd = 1\nper = \"day\"\ntimezone = \"Mars/Olympus\"", "no time zone"),
         ("[[pool]]\nname = \"x\"", "needs `models`"),
-        (
-            "[[pool]]\nname = \"sonnet-5\"\ntier = \"gold\"",
-            "tier-4-split",
-        ),
+        ("[[pool]]\nname = \"sonnet-5\"\ntier = \"gold\"", "tier-4-split"),
         (
             "[[pool]]\nname = \"a\"\nmodels=[\"*\"]\n[[pool]]\nname = \"a\"\nmodels=[\"*\"]",
             "two pools",
@@ -120,13 +105,7 @@ fn a_users_pool_replaces_the_shipped_one_and_comes_first() {
     assert_eq!(config.pools.len(), shipped.pools.len());
     let pool = &config.pools[0];
     assert_eq!(pool.models, ["claude-sonnet-5*"]);
-    let amount = |dimension| {
-        pool.limits
-            .iter()
-            .find(|l| l.dimension == dimension)
-            .unwrap()
-            .amount
-    };
+    let amount = |dimension| pool.limits.iter().find(|l| l.dimension == dimension).unwrap().amount;
     assert_eq!(amount(Dimension::Requests), 7);
     assert_eq!(amount(Dimension::OutputTokens), 400_000);
 }
@@ -145,27 +124,17 @@ fn queues_fill_before_the_global_defaults() {
     let config =
         parse("[queue.a]\nmodel = \"m\"\nweight = 2.5\n[defaults]\nsystem = \"s\"").unwrap();
     let filled = config.defaults_for("a");
-    assert_eq!(
-        (filled.model.as_deref(), filled.system.as_deref()),
-        (Some("m"), Some("s"))
-    );
+    assert_eq!((filled.model.as_deref(), filled.system.as_deref()), (Some("m"), Some("s")));
     assert_eq!(filled.max_tokens, Some(4_096));
     assert_eq!(config.queues["a"].policy.weight_milli, 2_500);
 }
 
 #[test]
 fn environment_and_flags_come_last() {
-    let overrides = Overrides {
-        database: Some("here.db".into()),
-        base_url: Some("http://127.0.0.1:1".into()),
-    };
-    let config = Config::parse(
-        "[database]\npath = \"x.db\"",
-        Path::new("f"),
-        None,
-        &overrides,
-    )
-    .unwrap();
+    let overrides =
+        Overrides { database: Some("here.db".into()), base_url: Some("http://127.0.0.1:1".into()) };
+    let config =
+        Config::parse("[database]\npath = \"x.db\"", Path::new("f"), None, &overrides).unwrap();
     assert_eq!(config.database, Path::new("here.db"));
     assert_eq!(config.provider.base_url, "http://127.0.0.1:1");
 }

@@ -12,14 +12,9 @@ pub(super) struct Span(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = text(
-            deserializer,
-            "a duration with its unit, such as \"90s\" or \"10m\"",
-        )?;
+        let text = text(deserializer, "a duration with its unit, such as \"90s\" or \"10m\"")?;
         humantime::parse_duration(&text).map(Span).map_err(|error| {
-            D::Error::custom(format!(
-                "{text:?} is no duration ({error}); write \"90s\" or \"10m\""
-            ))
+            D::Error::custom(format!("{text:?} is no duration ({error}); write \"90s\" or \"10m\""))
         })
     }
 }
@@ -39,9 +34,7 @@ impl<'de> Deserialize<'de> for Size {
 
 fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit())
-        .unwrap_or(text.len());
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().ok()?;
     let unit = match text[digits..].trim() {
         "B" => 1,
@@ -62,10 +55,7 @@ pub(super) struct Zone(pub(super) String);
 
 impl<'de> Deserialize<'de> for Zone {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = text(
-            deserializer,
-            "the name of a time zone, such as \"Europe/Berlin\"",
-        )?;
+        let name = text(deserializer, "the name of a time zone, such as \"Europe/Berlin\"")?;
         match calendar::zone(&name) {
             Some(_) => Ok(Zone(name)),
             None => Err(D::Error::custom(format!(
@@ -99,10 +89,7 @@ impl<'de> Deserialize<'de> for Positive {
         if value.is_finite() && value > 0.0 && value <= 1e9 {
             Ok(Positive(value))
         } else {
-            Err(D::Error::invalid_value(
-                Unexpected::Float(value),
-                &"a number above 0, up to 1e9",
-            ))
+            Err(D::Error::invalid_value(Unexpected::Float(value), &"a number above 0, up to 1e9"))
         }
     }
 }
@@ -127,10 +114,7 @@ impl<'de> Deserialize<'de> for Count {
         if (1..=1_000_000_000_000).contains(&value) {
             Ok(Count(value))
         } else {
-            Err(D::Error::invalid_value(
-                Unexpected::Signed(value),
-                &"a whole number from 1",
-            ))
+            Err(D::Error::invalid_value(Unexpected::Signed(value), &"a whole number from 1"))
         }
     }
 }
@@ -161,15 +145,7 @@ mod tests {
         assert_eq!(parse_size("32MiB"), Some(32 << 20));
         assert_eq!(parse_size("500 kB"), Some(500_000));
         assert_eq!(parse_size("7B"), Some(7));
-        for bad in [
-            "",
-            "32",
-            "MiB",
-            "1.5MiB",
-            "-1B",
-            "99999999999999999999GiB",
-            "1TB",
-        ] {
+        for bad in ["", "32", "MiB", "1.5MiB", "-1B", "99999999999999999999GiB", "1TB"] {
             assert_eq!(parse_size(bad), None, "{bad}");
         }
     }

@@ -51,6 +51,17 @@ pub struct Start {
     pub reservation: Reservation,
 }
 
+/// A candidate that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Which.
+    pub job: JobId,
+    /// For what.
+    pub reason: Reason,
+    /// Whether others may be let past it.
+    pub passed_over: bool,
+}
+
 /// What to do now, and when to look again.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
@@ -58,8 +69,8 @@ pub struct Plan {
     pub starts: Vec<Start>,
     /// Jobs that a person must look at: their cost has no bound.
     pub unbounded: Vec<JobId>,
-    /// Jobs that others may be let past.
-    pub passed_over: Vec<JobId>,
+    /// Every candidate that waits.
+    pub waits: Vec<Wait>,
     /// How many candidates wait, and for what.
     pub held_back: BTreeMap<Reason, usize>,
     /// What holds back the first that waits.
@@ -89,10 +100,7 @@ pub fn plan(mut situation: Situation<'_>, candidates: &[Candidate]) -> Plan {
     let mut closed: HashMap<PoolName, Blocked> = HashMap::new();
     let mut by_priority: BTreeMap<i64, Vec<&Candidate>> = BTreeMap::new();
     for candidate in candidates {
-        by_priority
-            .entry(-candidate.priority)
-            .or_default()
-            .push(candidate);
+        by_priority.entry(-candidate.priority).or_default().push(candidate);
     }
     for class in by_priority.values() {
         plan_class(&mut situation, class, &mut closed, &mut plan);
@@ -112,11 +120,8 @@ fn plan_class(
     sorted.sort_by_key(|candidate| candidate.job);
     let queues: BTreeSet<Arc<str>> = sorted.iter().map(|one| Arc::clone(&one.queue)).collect();
     for queue in queues {
-        let line: Vec<&Candidate> = sorted
-            .iter()
-            .copied()
-            .filter(|one| one.queue == queue)
-            .collect();
+        let line: Vec<&Candidate> =
+            sorted.iter().copied().filter(|one| one.queue == queue).collect();
         lines.insert(queue, line.into_iter());
     }
     loop {
@@ -144,16 +149,14 @@ fn consider(
     let now = situation.now;
     let policy = situation.shares.policy(&candidate.queue);
     if policy.paused {
-        return plan.hold_back(Blocked {
-            reason: Reason::Pause,
-            ready_at: None,
-        });
+        let blocked = Blocked { reason: Reason::Paused, ready_at: None };
+        return plan.hold_back(candidate, blocked, false);
     }
     let busy = situation.shares.in_flight(&candidate.queue);
     let queue_full = policy.max_in_flight.is_some_and(|most| busy >= most);
     let pool = situation.ledger.pool_of(&candidate.model, now);
     if let Some(blocked) = closed.get(&pool.name) {
-        return plan.hold_back(*blocked);
+        return plan.hold_back(candidate, *blocked, false);
     }
     let estimator = situation.estimator;
     let size = CallSize {
@@ -170,54 +173,44 @@ fn consider(
     match situation.ledger.check(&call, candidate.unbounded, now) {
         Check::Unbounded => plan.unbounded.push(candidate.job),
         Check::Go if queue_full || situation.free_permits == 0 => {
-            plan.hold_back(Blocked {
-                reason: Reason::Concurrency,
-                ready_at: None,
-            });
+            let blocked = Blocked { reason: Reason::Concurrency, ready_at: None };
+            plan.hold_back(candidate, blocked, false);
         }
         Check::Go => {
             situation.ledger.reserve(&call);
-            let tokens = call
-                .expected
-                .input_tokens
-                .saturating_add(call.expected.output_tokens);
+            let tokens = call.expected.input_tokens.saturating_add(call.expected.output_tokens);
             situation.shares.start(&candidate.queue, tokens);
             situation.free_permits -= 1;
-            plan.starts.push(Start {
-                job: candidate.job,
-                reservation: call,
-            });
+            plan.starts.push(Start { job: candidate.job, reservation: call });
         }
         Check::Wait(blocked) => {
-            if let Some(blocked) = waits_for(candidate, blocked, now) {
-                closed.insert(pool.name, blocked);
-            } else {
-                plan.passed_over.push(candidate.job);
+            let waits = waits_for(candidate, blocked, now);
+            if waits {
+                closed.insert(pool.name.clone(), blocked);
             }
-            plan.hold_back(blocked);
+            plan.hold_back(candidate, blocked, !waits);
         }
     }
 }
 
 /// Whether the whole pool waits for this candidate.
-fn waits_for(candidate: &Candidate, blocked: Blocked, now: Timestamp) -> Option<Blocked> {
-    let aged = candidate
-        .passed_over_since
-        .is_some_and(|since| now.since(since) >= PASSED_OVER_MAX);
+fn waits_for(candidate: &Candidate, blocked: Blocked, now: Timestamp) -> bool {
+    let aged = candidate.passed_over_since.is_some_and(|since| now.since(since) >= PASSED_OVER_MAX);
     let soon = blocked.ready_at.is_some_and(|at| at.since(now) <= PATIENCE);
     match blocked.reason {
         // Another call may be cheap enough, and nothing that is held back for others helps.
-        Reason::Budget => None,
+        Reason::Budget => false,
         Reason::Requests | Reason::InputTokens | Reason::OutputTokens | Reason::Tokens => {
-            (soon || aged).then_some(blocked)
+            soon || aged
         }
         // Whatever stops this one stops all the others of the pool.
-        _ => Some(blocked),
+        _ => true,
     }
 }
 
 impl Plan {
-    fn hold_back(&mut self, blocked: Blocked) {
+    fn hold_back(&mut self, candidate: &Candidate, blocked: Blocked, passed_over: bool) {
+        self.waits.push(Wait { job: candidate.job, reason: blocked.reason, passed_over });
         *self.held_back.entry(blocked.reason).or_insert(0) += 1;
         self.first_held.get_or_insert(blocked.reason);
         if let Some(at) = blocked.ready_at {

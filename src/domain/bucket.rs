@@ -57,19 +57,9 @@ impl Bucket {
     pub fn full(rate: i64, period: Millis, burst: Option<Millis>, now: Timestamp) -> Bucket {
         let burst = match burst {
             Some(span) => Burst::Told(span),
-            None => Burst::Learned {
-                span: FIRST_BURST.min(period),
-                since: now,
-            },
+            None => Burst::Learned { span: FIRST_BURST.min(period), since: now },
         };
-        let mut bucket = Bucket {
-            rate,
-            period,
-            burst,
-            level: 0,
-            as_of: now,
-            held: 0,
-        };
+        let mut bucket = Bucket { rate, period, burst, level: 0, as_of: now, held: 0 };
         bucket.level = bucket.capacity_shares();
         bucket
     }
@@ -79,10 +69,7 @@ impl Bucket {
     /// A level below what this capacity allows is kept, debt included.
     pub fn restore(&mut self, level: i64, as_of: Timestamp, learned: Option<Millis>) {
         if let (Burst::Learned { since, .. }, Some(span)) = (self.burst, learned) {
-            self.burst = Burst::Learned {
-                span: span.max(SHORTEST_BURST),
-                since,
-            };
+            self.burst = Burst::Learned { span: span.max(SHORTEST_BURST), since };
         }
         self.level = level.min(self.capacity_shares());
         self.as_of = as_of;
@@ -104,16 +91,12 @@ impl Bucket {
     /// The level in shares at `now`, in-flight production not yet taken off.
     pub fn shares(&self, now: Timestamp) -> i64 {
         let refill = self.rate.saturating_mul(now.since(self.as_of).0);
-        self.level
-            .saturating_add(refill)
-            .min(self.capacity_shares())
+        self.level.saturating_add(refill).min(self.capacity_shares())
     }
 
     /// Whole tokens that may be given out now; negative in debt.
     pub fn available(&self, now: Timestamp) -> i64 {
-        self.shares(now)
-            .div_euclid(self.period.0)
-            .saturating_sub(self.held)
+        self.shares(now).div_euclid(self.period.0).saturating_sub(self.held)
     }
 
     /// Tokens set aside for calls in flight.
@@ -137,18 +120,12 @@ impl Bucket {
         }
         let giant = amount > self.capacity();
         let wanted = self.in_shares(amount.saturating_add(self.held));
-        let wanted = if giant && self.held == 0 {
-            self.capacity_shares()
-        } else {
-            wanted
-        };
+        let wanted = if giant && self.held == 0 { self.capacity_shares() } else { wanted };
         if wanted > self.capacity_shares() {
             return None;
         }
         let missing = wanted.saturating_sub(self.shares(now)).max(1);
-        Some(Millis(
-            (missing.saturating_add(self.rate - 1) / self.rate).max(1),
-        ))
+        Some(Millis((missing.saturating_add(self.rate - 1) / self.rate).max(1)))
     }
 
     /// Takes a call's charge.
@@ -179,11 +156,7 @@ impl Bucket {
         let surprised = self.available(now) > 0;
         self.level = self.level.min(0);
         if let Burst::Learned { span, .. } = self.burst {
-            let span = if surprised {
-                Millis(span.0 / 2).max(SHORTEST_BURST)
-            } else {
-                span
-            };
+            let span = if surprised { Millis(span.0 / 2).max(SHORTEST_BURST) } else { span };
             self.burst = Burst::Learned { span, since: now };
         }
     }
@@ -194,11 +167,7 @@ impl Bucket {
     /// only what is below level − held is somebody else's doing.
     pub fn correct(&mut self, remaining: i64, tolerance: i64, now: Timestamp) {
         self.touch(now);
-        let seen = self.in_shares(
-            remaining
-                .saturating_add(tolerance)
-                .saturating_add(self.held),
-        );
+        let seen = self.in_shares(remaining.saturating_add(tolerance).saturating_add(self.held));
         self.level = self.level.min(seen);
     }
 
@@ -240,19 +209,11 @@ mod tests {
     const T0: Timestamp = Timestamp(1_700_000_000_000);
 
     fn minute(rate: i64, burst_secs: i64) -> Bucket {
-        Bucket::full(
-            rate,
-            Millis::MINUTE,
-            Some(Millis::from_secs(burst_secs)),
-            T0,
-        )
+        Bucket::full(rate, Millis::MINUTE, Some(Millis::from_secs(burst_secs)), T0)
     }
 
     fn debit(amount: i64) -> Charge {
-        Charge {
-            debit: amount,
-            held: 0,
-        }
+        Charge { debit: amount, held: 0 }
     }
 
     #[test]
@@ -281,24 +242,11 @@ mod tests {
     #[test]
     fn a_call_in_flight_is_not_refilled_away() {
         let mut bucket = minute(600, 60);
-        bucket.reserve(
-            Charge {
-                debit: 0,
-                held: 500,
-            },
-            T0,
-        );
+        bucket.reserve(Charge { debit: 0, held: 500 }, T0);
         let later = T0 + Millis::HOUR;
         assert_eq!(bucket.available(later), 100);
         assert_eq!(bucket.wait(200, later), None, "only its end makes room");
-        bucket.settle(
-            Charge {
-                debit: 0,
-                held: 500,
-            },
-            300,
-            later,
-        );
+        bucket.settle(Charge { debit: 0, held: 500 }, 300, later);
         assert_eq!(bucket.available(later), 300);
     }
 

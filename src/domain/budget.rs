@@ -125,15 +125,7 @@ pub enum Wall {
 impl Budget {
     /// A budget in the period `start … end` in which `spent` was settled before.
     pub fn new(spec: BudgetSpec, start: Timestamp, end: Timestamp, spent: i64) -> Budget {
-        Budget {
-            spec,
-            periods: vec![PeriodSum {
-                start,
-                end,
-                spent,
-                reserved: 0,
-            }],
-        }
+        Budget { spec, periods: vec![PeriodSum { start, end, spent, reserved: 0 }] }
     }
 
     /// The sums that count now.
@@ -155,12 +147,7 @@ impl Budget {
     pub fn roll(&mut self, start: Timestamp, end: Timestamp) {
         if start > self.current().start {
             self.periods.retain(|period| period.reserved > 0);
-            self.periods.push(PeriodSum {
-                start,
-                end,
-                spent: 0,
-                reserved: 0,
-            });
+            self.periods.push(PeriodSum { start, end, spent: 0, reserved: 0 });
         }
     }
 
@@ -179,15 +166,8 @@ impl Budget {
             (Cap::Tokens(_), _) => worst.tokens(),
         };
         let now = self.current();
-        let sum = now
-            .spent
-            .saturating_add(now.reserved)
-            .saturating_add(amount);
-        if sum <= self.cap() {
-            Ok(())
-        } else {
-            Err(Wall::Full { until: now.end })
-        }
+        let sum = now.spent.saturating_add(now.reserved).saturating_add(amount);
+        if sum <= self.cap() { Ok(()) } else { Err(Wall::Full { until: now.end }) }
     }
 
     /// The ceiling in the budget's unit.
@@ -260,11 +240,7 @@ mod tests {
     }
 
     fn worst(nanousd: i64) -> Worst {
-        Worst {
-            input_tokens: 0,
-            output_tokens: 0,
-            nanousd: Some(nanousd),
-        }
+        Worst { input_tokens: 0, output_tokens: 0, nanousd: Some(nanousd) }
     }
 
     #[test]
@@ -274,9 +250,7 @@ mod tests {
             assert_eq!(budget.admits(&worst(10), false), Ok(()));
             budget.reserve(&worst(10));
         }
-        let full = Err(Wall::Full {
-            until: Timestamp(DAY),
-        });
+        let full = Err(Wall::Full { until: Timestamp(DAY) });
         assert_eq!(budget.admits(&worst(1), false), full);
         budget.settle(&worst(10), Timestamp(5), Some(3), 0);
         assert_eq!(budget.admits(&worst(7), false), Ok(()));
@@ -297,10 +271,7 @@ mod tests {
     #[test]
     fn what_nobody_can_price_stops_at_the_wall() {
         let money = budget(Cap::Usd(100));
-        let no_price = Worst {
-            nanousd: None,
-            ..worst(0)
-        };
+        let no_price = Worst { nanousd: None, ..worst(0) };
         assert_eq!(money.admits(&no_price, false), Err(Wall::Unbounded));
         assert_eq!(money.admits(&worst(1), true), Err(Wall::Unbounded));
         let tokens = budget(Cap::Tokens(100));

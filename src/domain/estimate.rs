@@ -61,10 +61,7 @@ impl Estimator {
         }
         #[expect(clippy::cast_precision_loss, reason = "both far below 2^53")]
         let ratio = tokens.max(0) as f64 / body_bytes as f64;
-        let seen = self.seen.entry(key).or_insert(Seen {
-            tokens_per_byte: ratio,
-            samples: 0,
-        });
+        let seen = self.seen.entry(key).or_insert(Seen { tokens_per_byte: ratio, samples: 0 });
         seen.samples = seen.samples.saturating_add(1);
         // A plain mean at first, then a running one.
         let weight = NEWEST.max(1.0 / f64::from(seen.samples));

@@ -24,11 +24,7 @@ pub struct QueuePolicy {
 
 impl Default for QueuePolicy {
     fn default() -> Self {
-        QueuePolicy {
-            weight_milli: 1_000,
-            max_in_flight: None,
-            paused: false,
-        }
+        QueuePolicy { weight_milli: 1_000, max_in_flight: None, paused: false }
     }
 }
 
@@ -60,18 +56,13 @@ impl Shares {
     /// Says which queues have work now. One that had none before starts level with the one
     /// that is furthest behind.
     pub fn set_active(&mut self, queues: BTreeSet<Arc<str>>) {
-        let floor = self
-            .active
-            .iter()
-            .filter_map(|queue| self.virtual_times.get(queue))
-            .min();
+        let floor = self.active.iter().filter_map(|queue| self.virtual_times.get(queue)).min();
         let floor = floor.copied().unwrap_or(0);
         for queue in queues.difference(&self.active) {
             let time = self.virtual_times.entry(Arc::clone(queue)).or_insert(0);
             *time = (*time).max(floor);
         }
-        self.virtual_times
-            .retain(|queue, _| queues.contains(queue) || self.active.contains(queue));
+        self.virtual_times.retain(|queue, _| queues.contains(queue) || self.active.contains(queue));
         self.active = queues;
     }
 
@@ -116,10 +107,8 @@ mod tests {
             weights
                 .iter()
                 .map(|(name, weight)| {
-                    let policy = QueuePolicy {
-                        weight_milli: weight * 1_000,
-                        ..QueuePolicy::default()
-                    };
+                    let policy =
+                        QueuePolicy { weight_milli: weight * 1_000, ..QueuePolicy::default() };
                     (Arc::from(*name), policy)
                 })
                 .collect(),
@@ -133,11 +122,7 @@ mod tests {
         shares.set_active(["a".into(), "b".into()].into());
         let mut served = BTreeMap::from([("a", 0_i64), ("b", 0)]);
         for turn in 0..4_000_i64 {
-            let next = if shares.virtual_time("a") <= shares.virtual_time("b") {
-                "a"
-            } else {
-                "b"
-            };
+            let next = if shares.virtual_time("a") <= shares.virtual_time("b") { "a" } else { "b" };
             let tokens = 50 + (turn * 37) % 400;
             shares.start(&next.into(), tokens);
             shares.end(&next.into(), tokens, tokens);

@@ -51,14 +51,9 @@ impl Closed {
 
     /// Reads the word in the database.
     pub fn parse(word: &str) -> Option<Closed> {
-        [
-            Closed::Pause,
-            Closed::Provider,
-            Closed::Account,
-            Closed::Key,
-        ]
-        .into_iter()
-        .find(|closed| closed.as_str() == word)
+        [Closed::Pause, Closed::Provider, Closed::Account, Closed::Key]
+            .into_iter()
+            .find(|closed| closed.as_str() == word)
     }
 }
 
@@ -102,14 +97,8 @@ impl Gate {
             Some(shut) => match shut.until {
                 Some(until) if now >= until && !shut.probe_out => Passage::Probe,
                 // A probe is under way: its end wakes the scheduler.
-                Some(until) if now >= until => Passage::Shut {
-                    until: None,
-                    why: shut.why,
-                },
-                until => Passage::Shut {
-                    until,
-                    why: shut.why,
-                },
+                Some(until) if now >= until => Passage::Shut { until: None, why: shut.why },
+                until => Passage::Shut { until, why: shut.why },
             },
         }
     }
@@ -132,19 +121,12 @@ impl Gate {
             Some(old) if !ends_before(old.until, until) => (old.until, old.why),
             _ => (until, why),
         };
-        self.shut = Some(Shut {
-            since: now,
-            until,
-            why,
-            probe_out: false,
-        });
+        self.shut = Some(Shut { since: now, until, why, probe_out: false });
     }
 
     /// A 429: pause for what it says, and a little longer, so that not everybody wakes at once.
     pub fn rate_limited(&mut self, retry_after: Option<Millis>, jitter: Unit, now: Timestamp) {
-        let wait = retry_after
-            .unwrap_or(PAUSE_DEFAULT)
-            .clamp(Millis(100), RETRY_AFTER_MAX);
+        let wait = retry_after.unwrap_or(PAUSE_DEFAULT).clamp(Millis(100), RETRY_AFTER_MAX);
         let until = now + wait + spread(Millis(wait.0 / 10).min(Millis::SECOND), jitter);
         self.shut(Closed::Pause, now, Some(until));
     }
@@ -153,10 +135,7 @@ impl Gate {
     /// the provider works.
     pub fn succeeded(&mut self, sent_at: Timestamp, now: Timestamp) {
         self.note(now, true);
-        if self
-            .shut
-            .is_some_and(|shut| sent_at >= shut.since && shut.probe_out)
-        {
+        if self.shut.is_some_and(|shut| sent_at >= shut.since && shut.probe_out) {
             self.shut = None;
             self.failed_probes = 0;
             self.recent.clear();
@@ -192,6 +171,11 @@ impl Gate {
         }
     }
 
+    /// Shuts it as an earlier daemon left it.
+    pub fn restore(&mut self, why: Closed, until: Option<Timestamp>, now: Timestamp) {
+        self.shut = Some(Shut { since: now, until, why, probe_out: false });
+    }
+
     /// Somebody says it is well again.
     pub fn open(&mut self) {
         *self = Gate::default();
@@ -206,10 +190,7 @@ impl Gate {
     fn note(&mut self, now: Timestamp, good: bool) {
         self.recent.push_back((now, good));
         while self.recent.len() > RECENT
-            || self
-                .recent
-                .front()
-                .is_some_and(|(at, _)| now.since(*at) > RECENT_FOR)
+            || self.recent.front().is_some_and(|(at, _)| now.since(*at) > RECENT_FOR)
         {
             self.recent.pop_front();
         }
@@ -236,11 +217,7 @@ fn wait_plus(one: Millis, other: Millis) -> Millis {
 /// `jitter` of `most`, in whole milliseconds.
 pub(crate) fn spread(most: Millis, jitter: Unit) -> Millis {
     // Spans here are below 2^53 ms, so the product is exact enough and in range.
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        reason = "see above"
-    )]
+    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "see above")]
     let part = (most.0 as f64 * jitter.get()) as i64;
     Millis(part)
 }
@@ -260,19 +237,10 @@ mod tests {
     fn a_pause_ends_with_one_probe() {
         let mut gate = Gate::default();
         gate.rate_limited(Some(Millis::from_secs(10)), NO_JITTER, T0);
-        assert!(matches!(
-            gate.passage(at(9)),
-            Passage::Shut {
-                why: Closed::Pause,
-                ..
-            }
-        ));
+        assert!(matches!(gate.passage(at(9)), Passage::Shut { why: Closed::Pause, .. }));
         assert_eq!(gate.passage(at(10)), Passage::Probe);
         gate.passed();
-        assert!(matches!(
-            gate.passage(at(11)),
-            Passage::Shut { until: None, .. }
-        ));
+        assert!(matches!(gate.passage(at(11)), Passage::Shut { until: None, .. }));
         gate.succeeded(at(10), at(12));
         assert_eq!(gate.passage(at(12)), Passage::Open);
     }
@@ -289,12 +257,7 @@ mod tests {
     fn absurd_waits_are_clamped_and_never_shortened() {
         let mut gate = Gate::default();
         gate.rate_limited(Some(Millis(i64::MAX)), NO_JITTER, T0);
-        let Passage::Shut {
-            until: Some(until), ..
-        } = gate.passage(T0)
-        else {
-            panic!()
-        };
+        let Passage::Shut { until: Some(until), .. } = gate.passage(T0) else { panic!() };
         assert_eq!(until, T0 + RETRY_AFTER_MAX);
         gate.rate_limited(Some(Millis(0)), NO_JITTER, T0);
         assert!(
@@ -323,13 +286,7 @@ mod tests {
             assert_eq!(gate.passage(T0), Passage::Open, "{call}");
             gate.failed(T0, NO_JITTER, T0);
         }
-        assert_eq!(
-            gate.passage(T0),
-            Passage::Shut {
-                until: Some(at(5)),
-                why: Closed::Provider
-            }
-        );
+        assert_eq!(gate.passage(T0), Passage::Shut { until: Some(at(5)), why: Closed::Provider });
         gate.passed();
         gate.failed(at(5), NO_JITTER, at(5));
         assert!(matches!(

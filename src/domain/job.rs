@@ -109,10 +109,7 @@ impl JobState {
 
     /// Succeeded, failed or cancelled.
     pub fn is_finished(self) -> bool {
-        matches!(
-            self,
-            JobState::Succeeded | JobState::Failed | JobState::Cancelled
-        )
+        matches!(self, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
     }
 
     /// The word in the database.
@@ -129,9 +126,7 @@ impl JobState {
 
     /// Reads the word in the database.
     pub fn parse(word: &str) -> Option<JobState> {
-        JobState::ALL
-            .into_iter()
-            .find(|state| state.as_str() == word)
+        JobState::ALL.into_iter().find(|state| state.as_str() == word)
     }
 }
 
@@ -164,10 +159,7 @@ mod tests {
             JobEvent::Release,
             JobEvent::Cancel,
         ];
-        for state in JobState::ALL
-            .into_iter()
-            .filter(|state| state.is_finished())
-        {
+        for state in JobState::ALL.into_iter().filter(|state| state.is_finished()) {
             assert_eq!(state.next(JobEvent::Retry), Ok(JobState::Queued));
             for event in events {
                 assert_eq!(state.next(event), Err(Refused { state, event }));

@@ -12,6 +12,7 @@ use super::reservation::{Amounts, Reservation, Settlement};
 use super::time::{Millis, Timestamp, Unit};
 use super::window::Window;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// What holds a job back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,8 +30,10 @@ pub enum Reason {
     Concurrency,
     /// A budget is used up.
     Budget,
-    /// A 429's pause, or a queue that somebody paused.
+    /// A 429's pause.
     Pause,
+    /// Somebody paused the queue.
+    Paused,
     /// The provider ails.
     Provider,
     /// The account reached a spend limit.
@@ -42,6 +45,11 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Whether only a person, or the calendar, can end the wait.
+    pub fn needs_a_person(self) -> bool {
+        matches!(self, Reason::Paused | Reason::Budget | Reason::Account | Reason::Key)
+    }
+
     /// The word in the database and in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -52,6 +60,7 @@ impl Reason {
             Reason::Concurrency => "concurrency",
             Reason::Budget => "budget",
             Reason::Pause => "pause",
+            Reason::Paused => "paused",
             Reason::Provider => "provider",
             Reason::Account => "account",
             Reason::Key => "key",
@@ -164,7 +173,7 @@ impl Meter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pool {
     /// As configured, shipped or learned.
-    pub spec: PoolSpec,
+    pub spec: Arc<PoolSpec>,
     /// One for each limit.
     pub meters: Vec<Meter>,
     /// Closed by pauses and the breaker.
@@ -177,18 +186,8 @@ pub struct Pool {
 
 impl Pool {
     fn new(spec: PoolSpec, now: Timestamp) -> Pool {
-        let meters = spec
-            .limits
-            .iter()
-            .map(|limit| Meter::new(*limit, now))
-            .collect();
-        Pool {
-            spec,
-            meters,
-            gate: Gate::default(),
-            in_flight: 0,
-            trust: 1,
-        }
+        let meters = spec.limits.iter().map(|limit| Meter::new(*limit, now)).collect();
+        Pool { spec: Arc::new(spec), meters, gate: Gate::default(), in_flight: 0, trust: 1 }
     }
 
     /// Whether its limits are still to be taken from headers.
@@ -212,29 +211,21 @@ impl Ledger {
     /// Untouched limits; budgets come with their sums.
     pub fn new(pools: Vec<PoolSpec>, budgets: Vec<Budget>, now: Timestamp) -> Ledger {
         let pools = pools.into_iter().map(|spec| Pool::new(spec, now)).collect();
-        Ledger {
-            pools,
-            budgets,
-            account: Gate::default(),
-        }
+        Ledger { pools, budgets, account: Gate::default() }
     }
 
     /// Takes over new limits and budgets, keeping the level of every limit that is the same.
     pub fn reconfigure(&mut self, pools: Vec<PoolSpec>, budgets: Vec<Budget>, now: Timestamp) {
         let mut fresh = Ledger::new(pools, budgets, now);
         for pool in &mut fresh.pools {
-            let Some(old) = self
-                .pools
-                .iter()
-                .find(|old| old.spec.name == pool.spec.name)
-            else {
+            let Some(old) = self.pools.iter().find(|old| old.spec.name == pool.spec.name) else {
                 continue;
             };
             pool.gate = old.gate.clone();
             pool.in_flight = old.in_flight;
             pool.trust = old.trust;
             if pool.spec.limits.is_empty() {
-                pool.spec.limits.clone_from(&old.spec.limits);
+                Arc::make_mut(&mut pool.spec).limits.clone_from(&old.spec.limits);
                 pool.meters.clone_from(&old.meters);
             }
             for meter in &mut pool.meters {
@@ -248,9 +239,9 @@ impl Ledger {
     }
 
     /// The pool of a model; a model nobody knows gets one of its own.
-    pub fn pool_of(&mut self, model: &str, now: Timestamp) -> PoolSpec {
+    pub fn pool_of(&mut self, model: &str, now: Timestamp) -> Arc<PoolSpec> {
         if let Some(pool) = self.pools.iter().find(|pool| pool.spec.covers(model)) {
-            return pool.spec.clone();
+            return Arc::clone(&pool.spec);
         }
         let spec = PoolSpec {
             name: PoolName(model.into()),
@@ -258,7 +249,9 @@ impl Ledger {
             limits: Vec::new(),
             output_mode: super::limit::OutputMode::Realtime,
         };
-        self.pools.push(Pool::new(spec.clone(), now));
+        let pool = Pool::new(spec, now);
+        let spec = Arc::clone(&pool.spec);
+        self.pools.push(pool);
         spec
     }
 
@@ -267,20 +260,13 @@ impl Ledger {
         if let Some(blocked) = shut(&self.account, now) {
             return Check::Wait(blocked);
         }
-        for budget in self
-            .budgets
-            .iter()
-            .filter(|budget| budget.spec.covers(&call.queue))
-        {
+        for budget in self.budgets.iter().filter(|budget| budget.spec.covers(&call.queue)) {
             match budget.admits(&call.worst, unbounded) {
                 Ok(()) => {}
                 Err(Wall::Unbounded) => return Check::Unbounded,
                 Err(Wall::Full { until }) => {
                     let ready_at = (until.0 < i64::MAX).then_some(until);
-                    return Check::Wait(Blocked {
-                        reason: Reason::Budget,
-                        ready_at,
-                    });
+                    return Check::Wait(Blocked { reason: Reason::Budget, ready_at });
                 }
             }
         }
@@ -291,10 +277,7 @@ impl Ledger {
             return Check::Wait(blocked);
         }
         if pool.is_unknown() && pool.in_flight >= pool.trust {
-            return Check::Wait(Blocked {
-                reason: Reason::Concurrency,
-                ready_at: None,
-            });
+            return Check::Wait(Blocked { reason: Reason::Concurrency, ready_at: None });
         }
         let waits = pool.meters.iter().map(|meter| {
             let charge = call.expected.charge(meter.spec.dimension, call.mode);
@@ -319,11 +302,7 @@ impl Ledger {
         if self.account.passage(now) == Passage::Probe {
             self.account.passed();
         }
-        for budget in self
-            .budgets
-            .iter_mut()
-            .filter(|budget| budget.spec.covers(&call.queue))
-        {
+        for budget in self.budgets.iter_mut().filter(|budget| budget.spec.covers(&call.queue)) {
             budget.reserve(&call.worst);
         }
         let Some(pool) = self.pool_mut(&call.pool) else {
@@ -344,11 +323,7 @@ impl Ledger {
 
     /// Enters a reservation of an earlier daemon that restored levels do not show as in flight.
     pub fn adopt(&mut self, call: &Reservation) {
-        for budget in self
-            .budgets
-            .iter_mut()
-            .filter(|budget| budget.spec.covers(&call.queue))
-        {
+        for budget in self.budgets.iter_mut().filter(|budget| budget.spec.covers(&call.queue)) {
             budget.adopt(&call.worst, call.reserved_at);
         }
         let Some(pool) = self.pool_mut(&call.pool) else {
@@ -366,11 +341,7 @@ impl Ledger {
 
     /// Ends a call's reservation.
     pub fn settle(&mut self, call: &Reservation, end: &Settlement, now: Timestamp) {
-        for budget in self
-            .budgets
-            .iter_mut()
-            .filter(|budget| budget.spec.covers(&call.queue))
-        {
+        for budget in self.budgets.iter_mut().filter(|budget| budget.spec.covers(&call.queue)) {
             budget.settle(&call.worst, call.reserved_at, end.nanousd, end.tokens);
         }
         let Some(pool) = self.pool_mut(&call.pool) else {
@@ -403,11 +374,7 @@ impl Ledger {
             }
             Outcome::Unknown(_) => pool.gate.failed(sent_at, jitter, now),
             Outcome::Failed(failure) => match &failure.kind {
-                FailureKind::RateLimited {
-                    retry_after,
-                    limit,
-                    ramp,
-                } => {
+                FailureKind::RateLimited { retry_after, limit, ramp } => {
                     pool.trust = (pool.trust / 2).max(1);
                     pool.refused(*limit, *ramp, now);
                     pool.gate.rate_limited(*retry_after, jitter, now);
@@ -471,11 +438,7 @@ impl Pool {
                 if let (true, Level::Bucket(bucket)) = (same, &mut meter.level) {
                     // Token counts are rounded to thousands; and the headers are as old as the
                     // way they came.
-                    let rounding = if limit.dimension == Dimension::Requests {
-                        1
-                    } else {
-                        500
-                    };
+                    let rounding = if limit.dimension == Dimension::Requests { 1 } else { 500 };
                     let tolerance = rounding.max(bucket.capacity() / 50);
                     bucket.correct(remaining, tolerance, now);
                 }
@@ -498,7 +461,7 @@ impl Pool {
                 algorithm: Algorithm::Bucket { burst: None },
                 source: LimitSource::Headers,
             };
-            self.spec.limits.push(spec);
+            Arc::make_mut(&mut self.spec).limits.push(spec);
             self.meters.push(Meter::new(spec, now));
         }
     }
@@ -524,10 +487,7 @@ impl Pool {
 fn shut(gate: &Gate, now: Timestamp) -> Option<Blocked> {
     match gate.passage(now) {
         Passage::Open | Passage::Probe => None,
-        Passage::Shut { until, why } => Some(Blocked {
-            reason: why.into(),
-            ready_at: until,
-        }),
+        Passage::Shut { until, why } => Some(Blocked { reason: why.into(), ready_at: until }),
     }
 }
 
@@ -543,13 +503,28 @@ pub struct Past<'a> {
 }
 
 impl Ledger {
+    /// Gives a pool without limits of its own those that were learned before.
+    pub fn restore_learned(&mut self, pool: &str, spec: LimitSpec, now: Timestamp) {
+        if let Some(pool) = self.pools.iter_mut().find(|one| &*one.spec.name.0 == pool) {
+            let own = pool.spec.limits.iter().any(|limit| limit.source != LimitSource::Headers);
+            if !own {
+                Arc::make_mut(&mut pool.spec).limits.push(spec);
+                pool.meters.push(Meter::new(spec, now));
+            }
+        }
+    }
+
+    /// The meter of a limit.
+    pub fn meter_mut(&mut self, pool: &str, dimension: Dimension, per: Per) -> Option<&mut Meter> {
+        let pool = self.pools.iter_mut().find(|one| &*one.spec.name.0 == pool)?;
+        pool.meters
+            .iter_mut()
+            .find(|meter| meter.spec.dimension == dimension && meter.spec.per == per)
+    }
+
     /// Enters settled calls into the windows that still count them.
     pub fn remember(&mut self, past: Past<'_>, now: Timestamp) {
-        let Some(pool) = self
-            .pools
-            .iter_mut()
-            .find(|pool| pool.spec.covers(past.model))
-        else {
+        let Some(pool) = self.pools.iter_mut().find(|pool| pool.spec.covers(past.model)) else {
             return;
         };
         for meter in &mut pool.meters {

@@ -21,12 +21,8 @@ pub enum Dimension {
 
 impl Dimension {
     /// All of them, in the order in which people read them.
-    pub const ALL: [Dimension; 4] = [
-        Dimension::Requests,
-        Dimension::InputTokens,
-        Dimension::OutputTokens,
-        Dimension::Tokens,
-    ];
+    pub const ALL: [Dimension; 4] =
+        [Dimension::Requests, Dimension::InputTokens, Dimension::OutputTokens, Dimension::Tokens];
 
     /// The word in the database and in JSON.
     pub fn as_str(self) -> &'static str {
@@ -40,9 +36,7 @@ impl Dimension {
 
     /// Reads the word in the database.
     pub fn parse(word: &str) -> Option<Dimension> {
-        Dimension::ALL
-            .into_iter()
-            .find(|dimension| dimension.as_str() == word)
+        Dimension::ALL.into_iter().find(|dimension| dimension.as_str() == word)
     }
 
     /// As people say it.

@@ -15,6 +15,7 @@ pub mod limit;
 pub mod price;
 pub mod reservation;
 pub mod retry;
+pub mod steady;
 pub mod tier;
 pub mod time;
 pub mod window;

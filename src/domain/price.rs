@@ -13,10 +13,7 @@ use super::time::Timestamp;
 pub type Nanousd = i64;
 
 /// Nano-dollars as dollars, for people and views.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "sums stay far below 2^53 nano-dollars"
-)]
+#[expect(clippy::cast_precision_loss, reason = "sums stay far below 2^53 nano-dollars")]
 pub fn in_usd(amount: Nanousd) -> f64 {
     amount as f64 / 1e9
 }
@@ -46,13 +43,7 @@ struct Line {
 
 /// Dollars a million tokens, in thousandths, so that $0.125 is 125.
 const fn rates(input: i64, output: i64, write_5m: i64, write_1h: i64, read: i64) -> Rates {
-    Rates {
-        input,
-        output,
-        cache_write_5m: write_5m,
-        cache_write_1h: write_1h,
-        cache_read: read,
-    }
+    Rates { input, output, cache_write_5m: write_5m, cache_write_1h: write_1h, cache_read: read }
 }
 
 /// 2026-10-07T00:00:00Z: cache reads of Sonnet 5.5 were halved.
@@ -61,13 +52,7 @@ const OCT_7_2026: i64 = 1_791_331_200_000;
 const WEB_SEARCH: Nanousd = 10_000_000;
 
 const fn line(models: &'static [&'static str], rates: Rates) -> Line {
-    Line {
-        models,
-        from: 0,
-        rates,
-        long: None,
-        geo: true,
-    }
+    Line { models, from: 0, rates, long: None, geo: true }
 }
 
 /// Newest line of a model first.
@@ -76,67 +61,26 @@ const LINES: &[Line] = &[
         &["claude-fable-5", "claude-mythos-5", "claude-mythos-preview"],
         rates(10_000, 50_000, 12_500, 20_000, 1_000),
     ),
+    line(&["claude-fable-5-1", "claude-mythos-5-1"], rates(10_000, 50_000, 12_500, 20_000, 250)),
+    line(&["claude-opus-5-5"], rates(4_000, 20_000, 5_000, 8_000, 200)),
     line(
-        &["claude-fable-5-1", "claude-mythos-5-1"],
-        rates(10_000, 50_000, 12_500, 20_000, 250),
-    ),
-    line(
-        &["claude-opus-5-5"],
-        rates(4_000, 20_000, 5_000, 8_000, 200),
-    ),
-    line(
-        &[
-            "claude-opus-5",
-            "claude-opus-4-8",
-            "claude-opus-4-7",
-            "claude-opus-4-6",
-        ],
+        &["claude-opus-5", "claude-opus-4-8", "claude-opus-4-7", "claude-opus-4-6"],
         rates(5_000, 25_000, 6_250, 10_000, 500),
     ),
-    Line {
-        geo: false,
-        ..line(
-            &["claude-opus-4-5"],
-            rates(5_000, 25_000, 6_250, 10_000, 500),
-        )
-    },
+    Line { geo: false, ..line(&["claude-opus-4-5"], rates(5_000, 25_000, 6_250, 10_000, 500)) },
     Line {
         from: OCT_7_2026,
-        ..line(
-            &["claude-sonnet-5-5"],
-            rates(2_000, 10_000, 2_500, 4_000, 100),
-        )
+        ..line(&["claude-sonnet-5-5"], rates(2_000, 10_000, 2_500, 4_000, 100))
     },
-    line(
-        &["claude-sonnet-5-5"],
-        rates(2_000, 10_000, 2_500, 4_000, 200),
-    ),
-    line(
-        &["claude-sonnet-5"],
-        rates(2_000, 10_000, 2_500, 4_000, 200),
-    ),
-    line(
-        &["claude-sonnet-4-6"],
-        rates(3_000, 15_000, 3_750, 6_000, 300),
-    ),
-    Line {
-        geo: false,
-        ..line(
-            &["claude-sonnet-4-5"],
-            rates(3_000, 15_000, 3_750, 6_000, 300),
-        )
-    },
+    line(&["claude-sonnet-5-5"], rates(2_000, 10_000, 2_500, 4_000, 200)),
+    line(&["claude-sonnet-5"], rates(2_000, 10_000, 2_500, 4_000, 200)),
+    line(&["claude-sonnet-4-6"], rates(3_000, 15_000, 3_750, 6_000, 300)),
+    Line { geo: false, ..line(&["claude-sonnet-4-5"], rates(3_000, 15_000, 3_750, 6_000, 300)) },
     Line {
         long: Some((100_000, rates(500, 2_500, 625, 1_000, 50))),
         ..line(&["claude-haiku-5-5"], rates(100, 500, 125, 200, 10))
     },
-    Line {
-        geo: false,
-        ..line(
-            &["claude-haiku-4-5"],
-            rates(1_000, 5_000, 1_250, 2_000, 100),
-        )
-    },
+    Line { geo: false, ..line(&["claude-haiku-4-5"], rates(1_000, 5_000, 1_250, 2_000, 100)) },
 ];
 
 /// What a finished call cost; `None` when the model has no price.
@@ -146,9 +90,7 @@ pub fn cost(model: &str, usage: &Usage, geo: Option<&str>, at: Timestamp) -> Opt
         Some((above, long)) if usage.prompt_tokens() > above => long,
         _ => line.rates,
     };
-    let write_1h = usage
-        .cache_write_1h_tokens
-        .clamp(0, usage.cache_write_tokens.max(0));
+    let write_1h = usage.cache_write_1h_tokens.clamp(0, usage.cache_write_tokens.max(0));
     let write_5m = usage.cache_write_tokens.saturating_sub(write_1h);
     let tokens = [
         (usage.input_tokens, rates.input),
@@ -157,9 +99,9 @@ pub fn cost(model: &str, usage: &Usage, geo: Option<&str>, at: Timestamp) -> Opt
         (write_1h, rates.cache_write_1h),
         (usage.cache_read_tokens, rates.cache_read),
     ];
-    let sum = tokens.iter().fold(0_i64, |sum, (count, rate)| {
-        sum.saturating_add(count.saturating_mul(*rate))
-    });
+    let sum = tokens
+        .iter()
+        .fold(0_i64, |sum, (count, rate)| sum.saturating_add(count.saturating_mul(*rate)));
     let searches = usage.web_searches.saturating_mul(WEB_SEARCH);
     Some(with_geo(sum, line.geo && geo == Some("us")).saturating_add(searches))
 }
@@ -170,10 +112,7 @@ pub fn worst(model: &str, input_tokens: i64, output_tokens: i64, at: Timestamp) 
     let line = find(model, at)?;
     let bands = [Some(line.rates), line.long.map(|(_, rates)| rates)];
     let dearest = bands.into_iter().flatten().map(|rates| {
-        let input = rates
-            .input
-            .max(rates.cache_write_1h)
-            .max(rates.cache_write_5m);
+        let input = rates.input.max(rates.cache_write_1h).max(rates.cache_write_5m);
         input_tokens
             .saturating_mul(input)
             .saturating_add(output_tokens.saturating_mul(rates.output))
@@ -188,19 +127,12 @@ pub fn is_known(model: &str) -> bool {
 
 fn with_geo(sum: Nanousd, surcharge: bool) -> Nanousd {
     // Rounded up: a wall must not leak by rounding.
-    if surcharge {
-        sum.saturating_mul(11).saturating_add(9) / 10
-    } else {
-        sum
-    }
+    if surcharge { sum.saturating_mul(11).saturating_add(9) / 10 } else { sum }
 }
 
 fn find(model: &str, at: Timestamp) -> Option<&'static Line> {
     let name = undated(model);
-    LINES
-        .iter()
-        .filter(|line| line.models.contains(&name))
-        .find(|line| line.from <= at.0)
+    LINES.iter().filter(|line| line.models.contains(&name)).find(|line| line.from <= at.0)
 }
 
 /// `claude-haiku-4-5-20251001` and `claude-haiku-4-5-latest` are priced as `claude-haiku-4-5`.
@@ -219,11 +151,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_795_500_000_000);
 
     fn usage(input: i64, output: i64) -> Usage {
-        Usage {
-            input_tokens: input,
-            output_tokens: output,
-            ..Usage::default()
-        }
+        Usage { input_tokens: input, output_tokens: output, ..Usage::default() }
     }
 
     #[test]
@@ -252,31 +180,16 @@ mod tests {
     #[test]
     fn a_long_prompt_moves_the_whole_call_to_the_dear_band() {
         let model = "claude-haiku-5-5";
-        assert_eq!(
-            cost(model, &usage(100_000, 10), None, NOW),
-            Some(100_000 * 100 + 10 * 500)
-        );
-        let cached = Usage {
-            cache_read_tokens: 1,
-            ..usage(100_000, 10)
-        };
-        assert_eq!(
-            cost(model, &cached, None, NOW),
-            Some(100_000 * 500 + 10 * 2_500 + 50)
-        );
+        assert_eq!(cost(model, &usage(100_000, 10), None, NOW), Some(100_000 * 100 + 10 * 500));
+        let cached = Usage { cache_read_tokens: 1, ..usage(100_000, 10) };
+        assert_eq!(cost(model, &cached, None, NOW), Some(100_000 * 500 + 10 * 2_500 + 50));
     }
 
     #[test]
     fn cache_reads_of_sonnet_5_5_follow_the_date() {
-        let read = Usage {
-            cache_read_tokens: 1_000,
-            ..Usage::default()
-        };
+        let read = Usage { cache_read_tokens: 1_000, ..Usage::default() };
         let before = Timestamp(OCT_7_2026 - 1);
-        assert_eq!(
-            cost("claude-sonnet-5-5", &read, None, before),
-            Some(200_000)
-        );
+        assert_eq!(cost("claude-sonnet-5-5", &read, None, before), Some(200_000));
         assert_eq!(cost("claude-sonnet-5-5", &read, None, NOW), Some(100_000));
     }
 
@@ -297,10 +210,7 @@ mod tests {
                         _ => usage.cache_read_tokens = 200_000,
                     }
                     let most = worst(model, 200_000, 500, at).unwrap();
-                    assert!(
-                        cost(model, &usage, Some("us"), at).unwrap() <= most,
-                        "{model}"
-                    );
+                    assert!(cost(model, &usage, Some("us"), at).unwrap() <= most, "{model}");
                 }
             }
         }

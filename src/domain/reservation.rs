@@ -43,22 +43,12 @@ impl Amounts {
             OutputMode::Realtime => (0, self.output_tokens),
         };
         match dimension {
-            Dimension::Requests => Charge {
-                debit: self.requests,
-                held: 0,
-            },
-            Dimension::InputTokens => Charge {
-                debit: self.input_tokens,
-                held: 0,
-            },
-            Dimension::OutputTokens => Charge {
-                debit: at_once,
-                held: later,
-            },
-            Dimension::Tokens => Charge {
-                debit: self.input_tokens.saturating_add(at_once),
-                held: later,
-            },
+            Dimension::Requests => Charge { debit: self.requests, held: 0 },
+            Dimension::InputTokens => Charge { debit: self.input_tokens, held: 0 },
+            Dimension::OutputTokens => Charge { debit: at_once, held: later },
+            Dimension::Tokens => {
+                Charge { debit: self.input_tokens.saturating_add(at_once), held: later }
+            }
         }
     }
 }
@@ -101,11 +91,7 @@ impl Reservation {
             mode: pool.output_mode,
             queue: Arc::clone(queue),
             model: Arc::clone(model),
-            expected: Amounts {
-                requests: 1,
-                input_tokens: size.expected_input,
-                output_tokens,
-            },
+            expected: Amounts { requests: 1, input_tokens: size.expected_input, output_tokens },
             worst: Worst {
                 input_tokens: worst_input,
                 output_tokens: size.max_tokens,
@@ -222,15 +208,10 @@ impl Settlement {
                     _ if reply.http_status.is_none() => Amounts::default(),
                     FailureKind::RateLimited { .. } => Amounts::default(),
                     // The provider took the request in and failed later: its input may count.
-                    FailureKind::Overloaded { .. } | FailureKind::Transient { .. } => Amounts {
-                        output_tokens: 0,
-                        ..expected
-                    },
-                    _ => Amounts {
-                        input_tokens: 0,
-                        output_tokens: 0,
-                        ..expected
-                    },
+                    FailureKind::Overloaded { .. } | FailureKind::Transient { .. } => {
+                        Amounts { output_tokens: 0, ..expected }
+                    }
+                    _ => Amounts { input_tokens: 0, output_tokens: 0, ..expected },
                 };
                 Settlement::released(reservation, amounts, counted_at)
             }
@@ -256,13 +237,7 @@ mod tests {
             expected_input: 500,
             expected_output: 300,
         };
-        Reservation::new(
-            &pool,
-            &"q".into(),
-            &"claude-sonnet-5".into(),
-            size,
-            Timestamp(7),
-        )
+        Reservation::new(&pool, &"q".into(), &"claude-sonnet-5".into(), size, Timestamp(7))
     }
 
     fn reply(outcome: Outcome, http_status: Option<u16>) -> Reply {
@@ -278,11 +253,7 @@ mod tests {
     }
 
     fn failure(kind: FailureKind) -> Failure {
-        Failure {
-            kind,
-            class: "x".into(),
-            message: String::new(),
-        }
+        Failure { kind, class: "x".into(), message: String::new() }
     }
 
     #[test]
@@ -290,10 +261,7 @@ mod tests {
         let worst = reservation().worst;
         assert_eq!((worst.input_tokens, worst.output_tokens), (2_024, 600));
         // 2,024 × 4,000 + 600 × 10,000 nano-dollars, and a tenth for the geography.
-        assert_eq!(
-            worst.nanousd,
-            Some((2_024 * 4_000 + 600 * 10_000) * 11 / 10)
-        );
+        assert_eq!(worst.nanousd, Some((2_024 * 4_000 + 600 * 10_000) * 11 / 10));
     }
 
     #[test]
@@ -326,10 +294,7 @@ mod tests {
             }))
         };
         let known = Settlement::of(&reply(answer(Some(usage)), Some(200)), &reservation);
-        assert_eq!(
-            known.amounts.input_tokens, 10,
-            "cache reads are free of the limit"
-        );
+        assert_eq!(known.amounts.input_tokens, 10, "cache reads are free of the limit");
         assert_eq!(known.nanousd, Some(10 * 2_000 + 20 * 10_000 + 1_000 * 200));
         assert_eq!(known.tokens, 1_030);
         let silent = Settlement::of(&reply(answer(None), Some(200)), &reservation);
@@ -339,19 +304,10 @@ mod tests {
     #[test]
     fn a_refused_call_costs_nothing_and_a_429_counts_nothing() {
         let reservation = reservation();
-        let limited = FailureKind::RateLimited {
-            retry_after: None,
-            limit: None,
-            ramp: false,
-        };
-        let refused = Settlement::of(
-            &reply(Outcome::Failed(failure(limited)), Some(429)),
-            &reservation,
-        );
-        assert_eq!(
-            (refused.amounts, refused.nanousd),
-            (Amounts::default(), Some(0))
-        );
+        let limited = FailureKind::RateLimited { retry_after: None, limit: None, ramp: false };
+        let refused =
+            Settlement::of(&reply(Outcome::Failed(failure(limited)), Some(429)), &reservation);
+        assert_eq!((refused.amounts, refused.nanousd), (Amounts::default(), Some(0)));
         let wrong = Outcome::Failed(failure(FailureKind::Permanent));
         let wrong = Settlement::of(&reply(wrong, Some(400)), &reservation);
         assert_eq!((wrong.amounts.requests, wrong.amounts.input_tokens), (1, 0));

@@ -19,10 +19,7 @@ pub struct Backoff {
 impl Backoff {
     /// The delay after `failures` counted failures (from 1), drawn between half and whole.
     pub fn delay(&self, failures: u32, jitter: Unit) -> Millis {
-        let doubled = self
-            .base
-            .0
-            .saturating_mul(1_i64 << failures.saturating_sub(1).min(30));
+        let doubled = self.base.0.saturating_mul(1_i64 << failures.saturating_sub(1).min(30));
         let whole = Millis(doubled.min(self.max.0));
         Millis(whole.0 - spread(Millis(whole.0 / 2), jitter).0)
     }
@@ -97,20 +94,11 @@ fn unknown(
     let interrupted = failure.kind == FailureKind::Interrupted;
     if failure.kind == FailureKind::Permanent {
         // Charged, perhaps, and surely the same again: an answer above the size limit.
-        return Ruling {
-            verdict: Verdict::GiveUp,
-            counts: true,
-        };
+        return Ruling { verdict: Verdict::GiveUp, counts: true };
     }
     match policy.on_unknown {
-        OnUnknown::Hold => Ruling {
-            verdict: Verdict::Hold,
-            counts: !interrupted,
-        },
-        OnUnknown::Retry if interrupted => Ruling {
-            verdict: Verdict::Requeue,
-            counts: false,
-        },
+        OnUnknown::Hold => Ruling { verdict: Verdict::Hold, counts: !interrupted },
+        OnUnknown::Retry if interrupted => Ruling { verdict: Verdict::Requeue, counts: false },
         OnUnknown::Retry => counted_retry(None, counted, policy, now, jitter),
     }
 }
@@ -126,24 +114,15 @@ fn failed(
         FailureKind::RateLimited { .. }
         | FailureKind::AccountParked { .. }
         | FailureKind::KeyRejected
-        | FailureKind::Interrupted => Ruling {
-            verdict: Verdict::Requeue,
-            counts: false,
-        },
+        | FailureKind::Interrupted => Ruling { verdict: Verdict::Requeue, counts: false },
         FailureKind::Overloaded { retry_after } => {
             let wait = at_least(policy.backoff.delay(1, jitter), *retry_after);
-            Ruling {
-                verdict: Verdict::RetryAt(now + wait),
-                counts: false,
-            }
+            Ruling { verdict: Verdict::RetryAt(now + wait), counts: false }
         }
         FailureKind::Transient { retry_after } => {
             counted_retry(*retry_after, counted, policy, now, jitter)
         }
-        FailureKind::Permanent => Ruling {
-            verdict: Verdict::GiveUp,
-            counts: true,
-        },
+        FailureKind::Permanent => Ruling { verdict: Verdict::GiveUp, counts: true },
     }
 }
 
@@ -156,16 +135,10 @@ fn counted_retry(
 ) -> Ruling {
     let failures = counted.saturating_add(1);
     if failures >= policy.max_attempts {
-        return Ruling {
-            verdict: Verdict::GiveUp,
-            counts: true,
-        };
+        return Ruling { verdict: Verdict::GiveUp, counts: true };
     }
     let wait = at_least(policy.backoff.delay(failures, jitter), retry_after);
-    Ruling {
-        verdict: Verdict::RetryAt(now + wait),
-        counts: true,
-    }
+    Ruling { verdict: Verdict::RetryAt(now + wait), counts: true }
 }
 
 fn at_least(delay: Millis, wish: Option<Millis>) -> Millis {
@@ -179,19 +152,12 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_000_000);
     const POLICY: RetryPolicy = RetryPolicy {
         max_attempts: 3,
-        backoff: Backoff {
-            base: Millis::SECOND,
-            max: Millis::MINUTE,
-        },
+        backoff: Backoff { base: Millis::SECOND, max: Millis::MINUTE },
         on_unknown: OnUnknown::Retry,
     };
 
     fn fail(kind: FailureKind) -> Outcome {
-        Outcome::Failed(Failure {
-            kind,
-            class: "x".into(),
-            message: String::new(),
-        })
+        Outcome::Failed(Failure { kind, class: "x".into(), message: String::new() })
     }
 
     fn rule_on(outcome: &Outcome, counted: u32) -> Ruling {
@@ -201,11 +167,7 @@ mod tests {
     #[test]
     fn what_is_nobodys_fault_never_counts() {
         for kind in [
-            FailureKind::RateLimited {
-                retry_after: None,
-                limit: None,
-                ramp: false,
-            },
+            FailureKind::RateLimited { retry_after: None, limit: None, ramp: false },
             FailureKind::Overloaded { retry_after: None },
             FailureKind::AccountParked { until: None },
             FailureKind::KeyRejected,
@@ -234,33 +196,18 @@ mod tests {
             class: "unknown".into(),
             message: String::new(),
         };
-        assert_eq!(
-            rule_on(&Outcome::Unknown(killed.clone()), 2).verdict,
-            Verdict::GiveUp
-        );
-        let hold = RetryPolicy {
-            on_unknown: OnUnknown::Hold,
-            ..POLICY
-        };
+        assert_eq!(rule_on(&Outcome::Unknown(killed.clone()), 2).verdict, Verdict::GiveUp);
+        let hold = RetryPolicy { on_unknown: OnUnknown::Hold, ..POLICY };
         let ruling = rule(&Outcome::Unknown(killed), 0, &hold, NOW, Unit::ZERO).unwrap();
         assert_eq!(ruling.verdict, Verdict::Hold);
     }
 
     #[test]
     fn the_providers_wish_is_kept_but_clamped() {
-        let wish = |secs| {
-            fail(FailureKind::Overloaded {
-                retry_after: Some(Millis::from_secs(secs)),
-            })
-        };
-        assert_eq!(
-            rule_on(&wish(30), 0).verdict,
-            Verdict::RetryAt(NOW + Millis::from_secs(30))
-        );
-        assert_eq!(
-            rule_on(&wish(9_999_999), 0).verdict,
-            Verdict::RetryAt(NOW + RETRY_AFTER_MAX)
-        );
+        let wish =
+            |secs| fail(FailureKind::Overloaded { retry_after: Some(Millis::from_secs(secs)) });
+        assert_eq!(rule_on(&wish(30), 0).verdict, Verdict::RetryAt(NOW + Millis::from_secs(30)));
+        assert_eq!(rule_on(&wish(9_999_999), 0).verdict, Verdict::RetryAt(NOW + RETRY_AFTER_MAX));
     }
 
     #[test]

@@ -87,11 +87,7 @@ impl Unit {
 
     /// Clamps to 0 … 1; not-a-number becomes 0.
     pub fn new(value: f64) -> Unit {
-        Unit(if value.is_nan() {
-            0.0
-        } else {
-            value.clamp(0.0, 1.0)
-        })
+        Unit(if value.is_nan() { 0.0 } else { value.clamp(0.0, 1.0) })
     }
 
     /// The number itself.

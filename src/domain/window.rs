@@ -26,23 +26,13 @@ pub struct Window {
 impl Window {
     /// An empty window with an entry for each call: for limits a minute.
     pub fn exact(limit: i64, period: Millis) -> Window {
-        Window {
-            limit,
-            period,
-            slot: Millis(1),
-            entries: VecDeque::new(),
-            sum: 0,
-            in_flight: 0,
-        }
+        Window { limit, period, slot: Millis(1), entries: VecDeque::new(), sum: 0, in_flight: 0 }
     }
 
     /// An empty window of at most 1,440 slots: for limits an hour or a day.
     pub fn slotted(limit: i64, period: Millis) -> Window {
         let slot = Millis((period.0 / SLOTS).max(1));
-        Window {
-            slot,
-            ..Window::exact(limit, period)
-        }
+        Window { slot, ..Window::exact(limit, period) }
     }
 
     /// The limit itself.
@@ -153,21 +143,14 @@ mod tests {
     const T0: Timestamp = Timestamp(1_700_000_000_000);
 
     fn one(amount: i64) -> Charge {
-        Charge {
-            debit: amount,
-            held: 0,
-        }
+        Charge { debit: amount, held: 0 }
     }
 
     #[test]
     fn an_entry_counts_until_a_period_after_the_headers() {
         let mut window = Window::exact(10, Millis::MINUTE);
         window.reserve(one(10), T0);
-        assert_eq!(
-            window.available(T0 + Millis::HOUR),
-            0,
-            "in flight it never leaves"
-        );
+        assert_eq!(window.available(T0 + Millis::HOUR), 0, "in flight it never leaves");
         assert_eq!(window.wait(1, T0), None);
         let headers = T0 + Millis::from_secs(30);
         window.settle(one(10), 4, headers, headers);

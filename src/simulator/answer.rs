@@ -51,10 +51,7 @@ impl Answer {
             cache_write_tokens: ask.number("cache_write").unwrap_or(0),
             output_tokens,
             stop_reason: stop_reason.to_owned(),
-            stop_sequence: ask
-                .stop_sequence
-                .clone()
-                .filter(|_| stop_reason == "stop_sequence"),
+            stop_sequence: ask.stop_sequence.clone().filter(|_| stop_reason == "stop_sequence"),
             tool: ask.tool.clone(),
             echo: ask.last_user.chars().take(ECHO_CHARS).collect(),
         }
@@ -200,40 +197,22 @@ mod tests {
 
     #[test]
     fn length_and_reason_follow_the_markers() {
-        let answer = plan(
-            "hi [[out=40]] [[in=500]] [[cache_read=7]] [[cache_write=3]]",
-            100,
-        );
-        assert_eq!(
-            (answer.output_tokens, answer.stop_reason.as_str()),
-            (40, "end_turn")
-        );
+        let answer = plan("hi [[out=40]] [[in=500]] [[cache_read=7]] [[cache_write=3]]", 100);
+        assert_eq!((answer.output_tokens, answer.stop_reason.as_str()), (40, "end_turn"));
         assert_eq!((answer.input_tokens, answer.limited_input()), (500, 503));
         assert_eq!(answer.text().len(), 160);
         let answer = plan("hi [[out=4000]]", 100);
-        assert_eq!(
-            (answer.output_tokens, answer.stop_reason.as_str()),
-            (100, "max_tokens")
-        );
-        assert_eq!(
-            plan("hi [[stop=pause_turn]]", 100).stop_reason,
-            "pause_turn"
-        );
+        assert_eq!((answer.output_tokens, answer.stop_reason.as_str()), (100, "max_tokens"));
+        assert_eq!(plan("hi [[stop=pause_turn]]", 100).stop_reason, "pause_turn");
     }
 
     #[test]
     fn the_usual_length_is_a_quarter_to_a_half() {
         for max_tokens in [4, 100, 1_000] {
             for hash in 0..200 {
-                let ask = Ask {
-                    body_hash: hash,
-                    ..ask("hi", max_tokens)
-                };
+                let ask = Ask { body_hash: hash, ..ask("hi", max_tokens) };
                 let tokens = usual_length(&ask, 0);
-                assert!(
-                    tokens >= max_tokens / 4 && tokens <= max_tokens / 2,
-                    "{tokens}"
-                );
+                assert!(tokens >= max_tokens / 4 && tokens <= max_tokens / 2, "{tokens}");
             }
         }
     }

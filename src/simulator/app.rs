@@ -17,12 +17,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// Built-in pools, by a part of the model's name.
-const FAMILIES: [(&str, &str); 4] = [
-    ("opus", "*opus*"),
-    ("sonnet", "*sonnet*"),
-    ("haiku", "*haiku*"),
-    ("fable", "*fable*"),
-];
+const FAMILIES: [(&str, &str); 4] =
+    [("opus", "*opus*"), ("sonnet", "*sonnet*"), ("haiku", "*haiku*"), ("fable", "*fable*")];
 /// A `retry-after` that promises more is not waited for by anybody here.
 const PROMISE_MAX: Duration = Duration::from_secs(86_400);
 /// No answer takes longer, so that no arithmetic on times can overflow.
@@ -220,10 +216,7 @@ impl App {
         let error = fault.as_ref().and_then(FaultRule::error);
         let verdict = match (error, fault.as_ref().map(|fault| fault.kind)) {
             (Some(error), _) => {
-                let wait = error
-                    .retry_after
-                    .as_deref()
-                    .and_then(|text| text.parse().ok());
+                let wait = error.retry_after.as_deref().and_then(|text| text.parse().ok());
                 let wait = wait.and_then(|wait| Duration::try_from_secs_f64(wait).ok());
                 if let (429, Some(wait)) = (error.status, wait) {
                     self.promise(pool, now, wait);
@@ -236,13 +229,7 @@ impl App {
             _ => self.run(pool, now, ask, answer, fault.as_ref()),
         };
         let levels = pool.levels(now);
-        Arrival {
-            pool: pool.name.clone(),
-            early,
-            levels,
-            fault,
-            verdict,
-        }
+        Arrival { pool: pool.name.clone(), early, levels, fault, verdict }
     }
 
     fn run(
@@ -268,11 +255,7 @@ impl App {
             end,
         };
         match pool.admit(now, &demand) {
-            Ok(()) => Verdict::Run(Run {
-                answer,
-                first_token,
-                end,
-            }),
+            Ok(()) => Verdict::Run(Run { answer, first_token, end }),
             Err(refusal) => Verdict::Refuse(self.refuse(pool, now, &refusal, &ask.model)),
         }
     }
@@ -298,18 +281,12 @@ impl App {
 
     /// Remembers that somebody was told to wait so long (in real time).
     fn promise(&self, pool: &mut Pool, now: Duration, wait: Duration) {
-        pool.promised = pool
-            .promised
-            .max(now + wait.min(PROMISE_MAX).mul_f64(self.speed));
+        pool.promised = pool.promised.max(now + wait.min(PROMISE_MAX).mul_f64(self.speed));
     }
 
     /// Rounds up to what the header can say: seconds, or milliseconds in time-lapse.
     fn whole_wait(&self, wait: Duration) -> Duration {
-        let step = if self.in_real_time() {
-            1_000_000_000
-        } else {
-            1_000_000
-        };
+        let step = if self.in_real_time() { 1_000_000_000 } else { 1_000_000 };
         let steps = wait.as_nanos().div_ceil(step).max(1);
         Duration::from_nanos(u64::try_from(steps.saturating_mul(step)).unwrap_or(u64::MAX))
     }
@@ -325,15 +302,10 @@ impl App {
         (self.speed - 1.0).abs() < f64::EPSILON
     }
 
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "token counts lie far below 2^53"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "token counts lie far below 2^53")]
     fn writing_time(&self, tokens: u64) -> Duration {
         let seconds = tokens as f64 / self.latency.tokens_per_second;
-        Duration::try_from_secs_f64(seconds)
-            .unwrap_or(WRITING_MAX)
-            .min(WRITING_MAX)
+        Duration::try_from_secs_f64(seconds).unwrap_or(WRITING_MAX).min(WRITING_MAX)
     }
 
     fn lock(&self) -> MutexGuard<'_, Core> {

@@ -60,14 +60,7 @@ impl Bucket {
         let refill = i128::from(amount) * TOKEN / micros(period).max(1);
         // At least one token, or nothing could ever start.
         let capacity = (refill * micros(burst)).max(TOKEN);
-        Bucket {
-            capacity,
-            refill,
-            level: capacity,
-            draw: 0,
-            at: 0,
-            due: BinaryHeap::new(),
-        }
+        Bucket { capacity, refill, level: capacity, draw: 0, at: 0, due: BinaryHeap::new() }
     }
 
     /// How long `charge` must wait; zero means that it fits now.
@@ -95,19 +88,11 @@ impl Bucket {
         let draw = if span == 0 { 0 } else { produced / span };
         let rest = produced - draw * span;
         if draw > 0 {
-            self.due.push(Reverse(Due {
-                at: first,
-                debit: 0,
-                draw,
-            }));
+            self.due.push(Reverse(Due { at: first, debit: 0, draw }));
         }
         let debit = rest + i128::from(charge.at_end) * TOKEN;
         if draw > 0 || debit != 0 {
-            self.due.push(Reverse(Due {
-                at: end,
-                debit,
-                draw: -draw,
-            }));
+            self.due.push(Reverse(Due { at: end, debit, draw: -draw }));
         }
     }
 
@@ -169,10 +154,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn upfront(tokens: u64) -> Charge {
-        Charge {
-            upfront: tokens,
-            ..Charge::default()
-        }
+        Charge { upfront: tokens, ..Charge::default() }
     }
 
     fn at(ms: u64) -> Duration {
@@ -207,10 +189,7 @@ mod tests {
         bucket.take(at(0), &upfront(1_000));
         assert_eq!(bucket.remaining(at(0)), -900);
         let wait = bucket.wait(at(0), &upfront(1_000));
-        assert!(
-            wait >= Duration::from_secs(599) && wait <= Duration::from_secs(601),
-            "{wait:?}"
-        );
+        assert!(wait >= Duration::from_secs(599) && wait <= Duration::from_secs(601), "{wait:?}");
     }
 
     #[test]
@@ -236,12 +215,7 @@ mod tests {
     #[test]
     fn a_reservation_gives_back_what_was_not_used() {
         let mut bucket = Bucket::new(60, MINUTE, MINUTE);
-        let charge = Charge {
-            upfront: 50,
-            at_end: -40,
-            end: at(5_000),
-            ..Charge::default()
-        };
+        let charge = Charge { upfront: 50, at_end: -40, end: at(5_000), ..Charge::default() };
         bucket.take(at(0), &charge);
         assert_eq!(bucket.remaining(at(0)), 10);
         assert_eq!(bucket.remaining(at(4_999)), 14);
@@ -266,10 +240,7 @@ mod tests {
                 }
                 // Both sides times 60,000, so that nothing is rounded.
                 let held = (rate * burst * 1_000).max(60_000);
-                assert!(
-                    admitted * 60_000 <= held + rate * now,
-                    "seed {seed}: {admitted}"
-                );
+                assert!(admitted * 60_000 <= held + rate * now, "seed {seed}: {admitted}");
             }
         }
     }

@@ -190,22 +190,13 @@ impl Default for LimitSet {
 
 impl Default for Ramp {
     fn default() -> Self {
-        Ramp {
-            window_seconds: 10.0,
-            baseline_seconds: 60.0,
-            factor: 3.0,
-            free_requests: 50,
-        }
+        Ramp { window_seconds: 10.0, baseline_seconds: 60.0, factor: 3.0, free_requests: 50 }
     }
 }
 
 impl Default for Latency {
     fn default() -> Self {
-        Latency {
-            first_token_ms: 1_000,
-            tokens_per_second: 80.0,
-            chunk_ms: 80,
-        }
+        Latency { first_token_ms: 1_000, tokens_per_second: 80.0, chunk_ms: 80 }
     }
 }
 
@@ -223,34 +214,17 @@ impl Config {
             if value.is_finite() && value >= low && value <= high {
                 return Ok(());
             }
-            Err(ConfigError(format!(
-                "{name} must be between {low} and {high}, not {value}"
-            )))
+            Err(ConfigError(format!("{name} must be between {low} and {high}, not {value}")))
         };
         within("speed", self.speed, 0.001, 1_000_000.0)?;
         within("input_estimate", self.input_estimate, 0.0, 100.0)?;
-        within(
-            "latency.tokens_per_second",
-            self.latency.tokens_per_second,
-            0.001,
-            1e9,
-        )?;
+        within("latency.tokens_per_second", self.latency.tokens_per_second, 0.001, 1e9)?;
         if let Some(ramp) = &self.ramp {
             within("ramp.window_seconds", ramp.window_seconds, 0.001, 86_400.0)?;
-            within(
-                "ramp.baseline_seconds",
-                ramp.baseline_seconds,
-                0.001,
-                86_400.0,
-            )?;
+            within("ramp.baseline_seconds", ramp.baseline_seconds, 0.001, 86_400.0)?;
             within("ramp.factor", ramp.factor, 0.0, 1e6)?;
         }
-        for limits in self
-            .pools
-            .iter()
-            .map(|pool| &pool.limits)
-            .chain([&self.limits])
-        {
+        for limits in self.pools.iter().map(|pool| &pool.limits).chain([&self.limits]) {
             within("burst_seconds", limits.burst_seconds, 0.0, 86_400.0)?;
             limits.resolve()?;
         }
@@ -301,10 +275,7 @@ mod tests {
     #[test]
     fn the_default_survives_a_round_trip() {
         let text = serde_json::to_string(&Config::default()).unwrap();
-        assert_eq!(
-            serde_json::from_str::<Config>(&text).unwrap(),
-            Config::default()
-        );
+        assert_eq!(serde_json::from_str::<Config>(&text).unwrap(), Config::default());
     }
 
     #[test]
@@ -348,10 +319,7 @@ mod tests {
 
     #[test]
     fn debug_hides_the_key() {
-        let config = Config {
-            key: Some("sk-canary".into()),
-            ..Config::default()
-        };
+        let config = Config { key: Some("sk-canary".into()), ..Config::default() };
         assert!(!format!("{config:?}").contains("canary"));
     }
 }

@@ -95,17 +95,10 @@ pub(super) struct Door {
 impl Door {
     /// Listens on `addr`; needs a runtime.
     pub(super) fn open(addr: SocketAddr, connections: Connections) -> io::Result<Door> {
-        let socket = if addr.is_ipv4() {
-            TcpSocket::new_v4()
-        } else {
-            TcpSocket::new_v6()
-        }?;
+        let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
         socket.set_reuseaddr(true)?;
         socket.bind(addr)?;
-        Ok(Door {
-            listener: socket.listen(BACKLOG)?,
-            connections,
-        })
+        Ok(Door { listener: socket.listen(BACKLOG)?, connections })
     }
 
     /// Where it listens.
@@ -127,15 +120,7 @@ impl Listener for Door {
                     }
                     let (number, peer) = self.connections.add();
                     let connections = self.connections.clone();
-                    return (
-                        Conn {
-                            stream,
-                            peer,
-                            number,
-                            connections,
-                        },
-                        addr,
-                    );
+                    return (Conn { stream, peer, number, connections }, addr);
                 }
                 Err(error) => {
                     // Out of descriptors, most likely: some will be closed soon.

@@ -34,12 +34,7 @@ impl ApiError {
             500.. => "api_error",
             _ => "invalid_request_error",
         };
-        ApiError {
-            status,
-            kind: kind.to_owned(),
-            message: message.into(),
-            ..ApiError::default()
-        }
+        ApiError { status, kind: kind.to_owned(), message: message.into(), ..ApiError::default() }
     }
 
     /// 400.
@@ -66,9 +61,7 @@ impl ApiError {
         model: &str,
     ) -> ApiError {
         match refusal {
-            Refusal::Limit {
-                dimension, amount, ..
-            } => ApiError::new(
+            Refusal::Limit { dimension, amount, .. } => ApiError::new(
                 429,
                 format!(
                     "This request would exceed your organization's rate limit of {} {} \
@@ -99,9 +92,7 @@ impl ApiError {
     /// The body, with the id that is also in the header.
     pub(super) fn body(&self, request_id: &str) -> String {
         if self.html {
-            let Self {
-                status, message, ..
-            } = self;
+            let Self { status, message, .. } = self;
             return format!(
                 "<html>\r\n<head><title>{status} {message}</title></head>\r\n<body>\r\n\
                  <center><h1>{status} {message}</h1></center>\r\n<hr><center>cloudflare</center>\
@@ -167,10 +158,7 @@ mod tests {
     fn details_are_left_out_null_or_an_object() {
         let error = ApiError::new(529, "Overloaded");
         assert!(!error.body("req_1").contains("details"));
-        let error = ApiError {
-            details: Some(Value::Null),
-            ..error
-        };
+        let error = ApiError { details: Some(Value::Null), ..error };
         assert!(error.body("req_1").contains(r#""details":null"#));
         assert!(error.body("req_1").contains(r#""request_id":"req_1""#));
     }

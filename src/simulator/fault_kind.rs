@@ -145,12 +145,7 @@ impl fmt::Display for Kind {
         if let Kind::Status(status) = self {
             return write!(f, "{status}");
         }
-        f.write_str(
-            NAMES
-                .iter()
-                .find(|(_, kind)| kind == self)
-                .map_or("?", |(name, _)| name),
-        )
+        f.write_str(NAMES.iter().find(|(_, kind)| kind == self).map_or("?", |(name, _)| name))
     }
 }
 
@@ -163,16 +158,10 @@ impl FromStr for Kind {
         {
             return Ok(Kind::Status(status));
         }
-        let known = NAMES
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, kind)| *kind);
+        let known = NAMES.iter().find(|(name, _)| *name == text).map(|(_, kind)| *kind);
         known.ok_or_else(|| {
             let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
-            format!(
-                "unknown fault '{text}' (known: 400 … 599, {})",
-                names.join(", ")
-            )
+            format!("unknown fault '{text}' (known: 400 … 599, {})", names.join(", "))
         })
     }
 }

@@ -135,14 +135,8 @@ impl FaultRule {
             && self.request.is_none_or(|request| request == number)
             && self.from_request.is_none_or(|from| number >= from)
             && self.to_request.is_none_or(|to| number <= to)
-            && self
-                .contains
-                .as_ref()
-                .is_none_or(|text| ask.prompt.contains(text.as_str()))
-            && self
-                .model
-                .as_ref()
-                .is_none_or(|pattern| matching::glob(pattern, &ask.model))
+            && self.contains.as_ref().is_none_or(|text| ask.prompt.contains(text.as_str()))
+            && self.model.as_ref().is_none_or(|pattern| matching::glob(pattern, &ask.model))
     }
 
     /// How long a stall or slow start lasts.
@@ -158,21 +152,14 @@ impl FaultRule {
             Kind::Html502 => page(502, "Bad Gateway"),
             Kind::UnknownError => {
                 let error = ApiError::new(self.status.unwrap_or(500), "Something new happened");
-                ApiError {
-                    kind: "lunar_eclipse_error".into(),
-                    ..error
-                }
-                .with_code("moon_phase_7")
+                ApiError { kind: "lunar_eclipse_error".into(), ..error }.with_code("moon_phase_7")
             }
             Kind::DetailsNull => ApiError {
                 details: Some(Value::Null),
                 ..ApiError::new(self.status.unwrap_or(529), "Overloaded")
             },
             Kind::BareRateLimit => ApiError::new(429, "Error"),
-            Kind::RampLimit => ApiError {
-                retry_after: Some("5".into()),
-                ..ApiError::ramp()
-            },
+            Kind::RampLimit => ApiError { retry_after: Some("5".into()), ..ApiError::ramp() },
             Kind::SpendCap => ApiError::new(
                 429,
                 "You have reached your API usage limits: your organization has crossed its \
@@ -200,10 +187,7 @@ impl FaultRule {
 }
 
 fn page(status: u16, message: &str) -> ApiError {
-    ApiError {
-        html: true,
-        ..ApiError::new(status, message)
-    }
+    ApiError { html: true, ..ApiError::new(status, message) }
 }
 
 fn status_message(status: u16) -> &'static str {
@@ -240,11 +224,7 @@ struct Armed {
 impl Faults {
     /// Arms `rules` at `now` (real time since the start).
     pub(super) fn new(rules: Vec<FaultRule>, seed: u64, now: Duration) -> Faults {
-        let arm = |rule| Armed {
-            rule,
-            fired: 0,
-            by_body: HashMap::new(),
-        };
+        let arm = |rule| Armed { rule, fired: 0, by_body: HashMap::new() };
         Faults {
             rules: rules.into_iter().map(arm).collect(),
             dice: Entropy::seeded(seed),
@@ -293,12 +273,7 @@ mod tests {
     use super::*;
 
     fn ask(prompt: &str, hash: u64) -> Ask {
-        Ask {
-            prompt: prompt.into(),
-            model: "m-1".into(),
-            body_hash: hash,
-            ..Ask::default()
-        }
+        Ask { prompt: prompt.into(), model: "m-1".into(), body_hash: hash, ..Ask::default() }
     }
 
     fn play(rules: Vec<FaultRule>, asks: &[(u64, Ask)]) -> Vec<bool> {
@@ -310,10 +285,7 @@ mod tests {
     #[test]
     fn the_kth_request_or_a_range() {
         let asks = vec![(0, ask("x", 1)); 5];
-        let third = FaultRule {
-            request: Some(3),
-            ..FaultRule::new(Kind::Status(529))
-        };
+        let third = FaultRule { request: Some(3), ..FaultRule::new(Kind::Status(529)) };
         assert_eq!(play(vec![third], &asks), [false, false, true, false, false]);
         let range = FaultRule {
             from_request: Some(2),
@@ -342,10 +314,7 @@ mod tests {
             (13, ask("quiet", 3)),
             (20, ask("boom", 4)),
         ];
-        assert_eq!(
-            play(vec![rule], &asks),
-            [false, true, false, true, false, false]
-        );
+        assert_eq!(play(vec![rule], &asks), [false, true, false, true, false, false]);
     }
 
     #[test]
@@ -360,10 +329,7 @@ mod tests {
 
     #[test]
     fn the_same_seed_throws_the_same_dice() {
-        let rule = FaultRule {
-            probability: 0.3,
-            ..FaultRule::new(Kind::Status(500))
-        };
+        let rule = FaultRule { probability: 0.3, ..FaultRule::new(Kind::Status(500)) };
         let asks = vec![(0, ask("x", 1)); 1_000];
         let first = play(vec![rule.clone()], &asks);
         assert_eq!(first, play(vec![rule], &asks));

@@ -18,11 +18,7 @@ impl Generation {
     /// Begins; `entry` is complete but for its end.
     pub(super) fn begin(app: Arc<App>, entry: Entry, end: Duration) -> Generation {
         app.witness.begin();
-        Generation {
-            app,
-            entry: Some(entry),
-            end,
-        }
+        Generation { app, entry: Some(entry), end }
     }
 
     /// Notes the end; returns when it is on disk.

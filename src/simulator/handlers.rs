@@ -53,13 +53,7 @@ async fn messages(
         Err(Unread { error, levels }) => return refuse(&app, entry, &levels, &error, None),
     };
     describe(&mut entry, &ask);
-    let Arrival {
-        pool,
-        early,
-        levels,
-        fault,
-        verdict,
-    } = app.arrive(&ask);
+    let Arrival { pool, early, levels, fault, verdict } = app.arrive(&ask);
     entry.pool = pool;
     entry.early = early;
     entry.fault = fault.as_ref().map(|fault| fault.kind.to_string());
@@ -147,9 +141,7 @@ async fn instead(
     app.witness.note(entry);
     let mut response = reply::respond(app, &request_id, levels, fault, Body::empty());
     *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-    let location = fault
-        .and_then(|fault| fault.location.as_deref())
-        .unwrap_or(ELSEWHERE);
+    let location = fault.and_then(|fault| fault.location.as_deref()).unwrap_or(ELSEWHERE);
     reply::set(response.headers_mut(), "location", location);
     response
 }
@@ -187,13 +179,7 @@ async fn count_tokens(State(app): Shared, request: Request) -> Response {
         return reply::refuse(&app, &id, &levels, &error, None);
     }
     let tokens = ask.number("in").unwrap_or(ask.counted_tokens);
-    reply::respond(
-        &app,
-        &id,
-        &levels,
-        None,
-        json!({ "input_tokens": tokens }).to_string(),
-    )
+    reply::respond(&app, &id, &levels, None, json!({ "input_tokens": tokens }).to_string())
 }
 
 /// A request that was refused before anybody looked at its limits.
@@ -204,10 +190,7 @@ struct Unread {
 
 impl From<ApiError> for Unread {
     fn from(error: ApiError) -> Self {
-        Unread {
-            error,
-            levels: Vec::new(),
-        }
+        Unread { error, levels: Vec::new() }
     }
 }
 
@@ -227,17 +210,11 @@ async fn read(app: &App, request: Request, counting: bool) -> Result<Ask, Unread
     app.check_key(header(headers, "x-api-key").or(bearer))?;
     let Some(body) = body else {
         let error = ApiError::new(413, "Request exceeds the maximum size");
-        return Err(Unread {
-            error,
-            levels: app.levels(""),
-        });
+        return Err(Unread { error, levels: app.levels("") });
     };
     let checked = request::check_version(header(headers, "anthropic-version"))
         .and_then(|version| request::parse(&body, version, counting));
-    checked.map_err(|error| Unread {
-        error,
-        levels: app.levels(&model_of(&body)),
-    })
+    checked.map_err(|error| Unread { error, levels: app.levels(&model_of(&body)) })
 }
 
 /// The model of a body that is wrong in another place.
@@ -269,11 +246,7 @@ async fn log(State(app): Shared) -> Response {
         }
     }
     let mut response = Response::new(Body::from(lines));
-    reply::set(
-        response.headers_mut(),
-        "content-type",
-        "application/x-ndjson",
-    );
+    reply::set(response.headers_mut(), "content-type", "application/x-ndjson");
     response
 }
 

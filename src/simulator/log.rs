@@ -125,23 +125,12 @@ impl Witness {
                 let (sender, lines) = mpsc::channel();
                 let name = "simulator-log".to_owned();
                 let write = move || write_lines(file, &lines);
-                (
-                    Some(sender),
-                    Some(std::thread::Builder::new().name(name).spawn(write)?),
-                )
+                (Some(sender), Some(std::thread::Builder::new().name(name).spawn(write)?))
             }
         };
-        let inner = Inner {
-            entries: VecDeque::new(),
-            entries_max,
-            seq: 0,
-            stats: Stats::default(),
-        };
-        Ok(Witness {
-            inner: Mutex::new(inner),
-            writer,
-            thread: Mutex::new(thread),
-        })
+        let inner =
+            Inner { entries: VecDeque::new(), entries_max, seq: 0, stats: Stats::default() };
+        Ok(Witness { inner: Mutex::new(inner), writer, thread: Mutex::new(thread) })
     }
 
     /// Notes an end and does not wait for the disk.
@@ -211,11 +200,7 @@ impl Witness {
 impl Drop for Witness {
     fn drop(&mut self) {
         self.writer = None;
-        let thread = self
-            .thread
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(thread) = thread
             && thread.join().is_err()
         {
@@ -284,15 +269,9 @@ mod tests {
                 ..Entry::default()
             });
         }
-        assert_eq!(
-            witness.entries().iter().map(|e| e.seq).collect::<Vec<_>>(),
-            [2, 3]
-        );
+        assert_eq!(witness.entries().iter().map(|e| e.seq).collect::<Vec<_>>(), [2, 3]);
         let stats = witness.stats();
-        assert_eq!(
-            (stats.requests, stats.ok, stats.refused_429, stats.errors),
-            (3, 1, 1, 1)
-        );
+        assert_eq!((stats.requests, stats.ok, stats.refused_429, stats.errors), (3, 1, 1, 1));
         assert_eq!(stats.output_tokens, 5);
     }
 
@@ -300,21 +279,11 @@ mod tests {
     async fn lines_are_in_the_file_when_the_wait_ends() {
         let path = std::env::temp_dir().join(format!("claudeq-log-{}", std::process::id()));
         let witness = Witness::open(Some(&path), 10).unwrap();
-        witness.note(Entry {
-            status: 429,
-            ..Entry::default()
-        });
-        witness
-            .note_durably(Entry {
-                status: 200,
-                ..Entry::default()
-            })
-            .await;
+        witness.note(Entry { status: 429, ..Entry::default() });
+        witness.note_durably(Entry { status: 200, ..Entry::default() }).await;
         let text = std::fs::read_to_string(&path).unwrap();
-        let read: Vec<Entry> = text
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let read: Vec<Entry> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(read, witness.entries());
         std::fs::remove_file(&path).unwrap();
     }

@@ -80,13 +80,7 @@ impl Simulator {
             let _ = stopped.wait_for(|stop| *stop).await;
         });
         let server = Some(tokio::spawn(server.into_future()));
-        Ok(Handle {
-            app,
-            addr,
-            connections,
-            stop,
-            server,
-        })
+        Ok(Handle { app, addr, connections, stop, server })
     }
 }
 

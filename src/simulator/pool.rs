@@ -54,11 +54,7 @@ pub(super) struct Demand {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
     /// A limit is used up.
-    Limit {
-        dimension: Dimension,
-        amount: u64,
-        wait: Duration,
-    },
+    Limit { dimension: Dimension, amount: u64, wait: Duration },
     /// The rate of requests grows too fast.
     Ramp { wait: Duration },
 }
@@ -118,11 +114,7 @@ impl Pool {
                 Algorithm::Bucket => Meter::Bucket(Bucket::new(amount, MINUTE, burst)),
                 Algorithm::Window => Meter::Window(Window::new(amount, MINUTE)),
             };
-            Some(Limit {
-                dimension,
-                amount,
-                meter,
-            })
+            Some(Limit { dimension, amount, meter })
         };
         let day = set.tokens_per_day.map(|amount| Limit {
             dimension: Dimension::DailyTokens,
@@ -159,14 +151,8 @@ impl Pool {
             let charge = charge(limit.dimension, mode, demand);
             let wait = limit.meter.wait(now, &charge);
             if wait > refusal.map_or(Duration::ZERO, |refusal| refusal.wait()) {
-                let Limit {
-                    dimension, amount, ..
-                } = *limit;
-                refusal = Some(Refusal::Limit {
-                    dimension,
-                    amount,
-                    wait,
-                });
+                let Limit { dimension, amount, .. } = *limit;
+                refusal = Some(Refusal::Limit { dimension, amount, wait });
             }
         }
         if let Some(refusal) = refusal {
@@ -180,9 +166,7 @@ impl Pool {
             ramp.take(now);
         }
         for limit in &mut self.limits {
-            limit
-                .meter
-                .take(now, &charge(limit.dimension, mode, demand));
+            limit.meter.take(now, &charge(limit.dimension, mode, demand));
         }
         Ok(())
     }
@@ -201,22 +185,14 @@ impl Pool {
 
 /// What a request takes from the limit on `dimension`.
 fn charge(dimension: Dimension, mode: OutputMode, demand: &Demand) -> Charge {
-    let times = Charge {
-        first_token: demand.first_token,
-        end: demand.end,
-        ..Charge::default()
-    };
+    let times = Charge { first_token: demand.first_token, end: demand.end, ..Charge::default() };
     let input = Charge {
         upfront: demand.input_estimate,
         at_end: difference(demand.input, demand.input_estimate),
         ..times
     };
     let output = match mode {
-        OutputMode::Realtime => Charge {
-            positive: true,
-            produced: demand.output,
-            ..times
-        },
+        OutputMode::Realtime => Charge { positive: true, produced: demand.output, ..times },
         OutputMode::Reserve => Charge {
             upfront: demand.max_tokens,
             at_end: difference(demand.output, demand.max_tokens),
@@ -224,10 +200,7 @@ fn charge(dimension: Dimension, mode: OutputMode, demand: &Demand) -> Charge {
         },
     };
     match dimension {
-        Dimension::Requests => Charge {
-            upfront: 1,
-            ..times
-        },
+        Dimension::Requests => Charge { upfront: 1, ..times },
         Dimension::InputTokens => input,
         Dimension::OutputTokens => output,
         Dimension::Tokens | Dimension::DailyTokens => Charge {
@@ -306,9 +279,7 @@ mod tests {
         let mut pool = pool(&set);
         pool.admit(Duration::ZERO, &demand(550, 90, 90)).unwrap();
         let before = pool.levels(Duration::ZERO);
-        let refusal = pool
-            .admit(Duration::ZERO, &demand(100, 20, 20))
-            .unwrap_err();
+        let refusal = pool.admit(Duration::ZERO, &demand(100, 20, 20)).unwrap_err();
         assert_eq!(
             refusal,
             Refusal::Limit {
@@ -328,8 +299,7 @@ mod tests {
             ..LimitSet::default()
         };
         let mut pool = pool(&set);
-        pool.admit(Duration::ZERO, &demand(300, 400, 4_000))
-            .unwrap();
+        pool.admit(Duration::ZERO, &demand(300, 400, 4_000)).unwrap();
         let levels = pool.levels(Duration::from_secs(2));
         let left: Vec<u64> = levels.iter().map(|level| level.remaining).collect();
         // Within two seconds 33 of the minute's came back, and two of the day's.
@@ -338,23 +308,14 @@ mod tests {
 
     #[test]
     fn realtime_ignores_max_tokens_and_refuses_in_debt() {
-        let set = LimitSet {
-            output_tokens_per_minute: Some(100),
-            ..LimitSet::default()
-        };
+        let set = LimitSet { output_tokens_per_minute: Some(100), ..LimitSet::default() };
         let mut pool = pool(&set);
         for _ in 0..3 {
-            pool.admit(Duration::ZERO, &demand(10, 200, 100_000))
-                .unwrap();
+            pool.admit(Duration::ZERO, &demand(10, 200, 100_000)).unwrap();
         }
-        let refusal = pool
-            .admit(Duration::from_secs(2), &demand(10, 1, 1))
-            .unwrap_err();
+        let refusal = pool.admit(Duration::from_secs(2), &demand(10, 1, 1)).unwrap_err();
         // The bucket was full until the first token, then 600 tokens came within a second.
         let wait = refusal.wait();
-        assert!(
-            wait > Duration::from_secs(295) && wait < Duration::from_secs(300),
-            "{wait:?}"
-        );
+        assert!(wait > Duration::from_secs(295) && wait < Duration::from_secs(300), "{wait:?}");
     }
 }

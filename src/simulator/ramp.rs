@@ -46,11 +46,7 @@ impl RampLimiter {
         while left + 1.0 < too_many && leaving.next().is_some() {
             left += 1.0;
         }
-        let at = leaving
-            .next()
-            .or(self.admitted.back())
-            .copied()
-            .unwrap_or(now);
+        let at = leaving.next().or(self.admitted.back()).copied().unwrap_or(now);
         (at + self.window).saturating_sub(now)
     }
 
@@ -60,10 +56,7 @@ impl RampLimiter {
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts of requests, far below 2^53"
-)]
+#[expect(clippy::cast_precision_loss, reason = "counts of requests, far below 2^53")]
 fn as_f64(count: usize) -> f64 {
     count as f64
 }
@@ -74,12 +67,8 @@ mod tests {
 
     #[test]
     fn a_burst_is_refused_and_a_slow_rise_is_not() {
-        let ramp = Ramp {
-            window_seconds: 10.0,
-            baseline_seconds: 60.0,
-            factor: 3.0,
-            free_requests: 5,
-        };
+        let ramp =
+            Ramp { window_seconds: 10.0, baseline_seconds: 60.0, factor: 3.0, free_requests: 5 };
         let mut limiter = RampLimiter::new(&ramp);
         let start = Duration::from_secs(100);
         for _ in 0..5 {
@@ -87,10 +76,7 @@ mod tests {
             limiter.take(start);
         }
         assert_eq!(limiter.wait(start), Duration::from_secs(10));
-        assert_eq!(
-            limiter.wait(start + Duration::from_secs(10)),
-            Duration::ZERO
-        );
+        assert_eq!(limiter.wait(start + Duration::from_secs(10)), Duration::ZERO);
 
         // One a second for a minute, then three a second are within the factor.
         let mut limiter = RampLimiter::new(&ramp);

@@ -59,18 +59,10 @@ pub(super) fn refuse(
     if let Some(wait) = &error.retry_after {
         let as_date = fault.is_some_and(|fault| fault.retry_after_date);
         let date = as_date.then(|| wait.parse().ok().and_then(|wait| date_after(app, wait)));
-        set(
-            headers,
-            "retry-after",
-            date.flatten().as_deref().unwrap_or(wait),
-        );
+        set(headers, "retry-after", date.flatten().as_deref().unwrap_or(wait));
     }
     if let Some(should) = error.should_retry {
-        set(
-            headers,
-            "x-should-retry",
-            if should { "true" } else { "false" },
-        );
+        set(headers, "x-should-retry", if should { "true" } else { "false" });
     }
     response
 }
@@ -83,12 +75,7 @@ pub(super) fn set(headers: &mut HeaderMap, name: &'static str, value: &str) {
 }
 
 fn limits(app: &App, headers: &mut HeaderMap, levels: &[Level]) {
-    let find = |dimension| {
-        levels
-            .iter()
-            .find(|level| level.dimension == dimension)
-            .copied()
-    };
+    let find = |dimension| levels.iter().find(|level| level.dimension == dimension).copied();
     let input = find(Dimension::InputTokens);
     let output = find(Dimension::OutputTokens);
     if let Some(level) = find(Dimension::Requests) {
@@ -136,11 +123,7 @@ const TOKENS: Names = [
 ];
 
 fn limit(app: &App, headers: &mut HeaderMap, level: Level, remaining: u64, names: Names) {
-    set(
-        headers,
-        names[0],
-        &app.per_real_minute(level.amount).to_string(),
-    );
+    set(headers, names[0], &app.per_real_minute(level.amount).to_string());
     set(headers, names[1], &remaining.to_string());
     let full = app.clock.now() + Millis::from(app.real(level.until_full));
     set(headers, names[2], &calendar::rfc3339(whole_second(full)));
@@ -169,39 +152,24 @@ fn whole_second(at: Timestamp) -> Timestamp {
 
 fn date_after(app: &App, seconds: f64) -> Option<String> {
     let span = Duration::try_from_secs_f64(seconds).ok()?;
-    Some(http_date(whole_second(
-        app.clock.now() + Millis::from(span),
-    )))
+    Some(http_date(whole_second(app.clock.now() + Millis::from(span))))
 }
 
 /// The IMF-fixdate form of RFC 9110, put together from the RFC 3339 one.
 fn http_date(at: Timestamp) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    const MONTHS: [&str; 12] = [
-        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
-    ];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let at = Timestamp(at.0.div_euclid(1_000) * 1_000);
     // The first of January 1970 was a Thursday.
     let day = usize::try_from(at.0.div_euclid(86_400_000).rem_euclid(7)).unwrap_or(0);
     let text = calendar::rfc3339(at);
-    let parts = (
-        text.get(0..4),
-        text.get(5..7),
-        text.get(8..10),
-        text.get(11..19),
-    );
+    let parts = (text.get(0..4), text.get(5..7), text.get(8..10), text.get(11..19));
     let (Some(year), Some(month), Some(date), Some(time)) = parts else {
         return text;
     };
-    let month = month
-        .parse()
-        .ok()
-        .and_then(|month: usize| MONTHS.get(month.wrapping_sub(1)));
-    format!(
-        "{}, {date} {} {year} {time} GMT",
-        DAYS[day],
-        month.unwrap_or(&"Jan")
-    )
+    let month = month.parse().ok().and_then(|month: usize| MONTHS.get(month.wrapping_sub(1)));
+    format!("{}, {date} {} {year} {time} GMT", DAYS[day], month.unwrap_or(&"Jan"))
 }
 
 #[cfg(test)]
@@ -212,25 +180,14 @@ mod tests {
     fn dates_are_read_back() {
         for seconds in [0, 784_111_777, 1_795_000_000, 1_772_323_199] {
             let at = Timestamp(seconds * 1_000);
-            assert_eq!(
-                calendar::parse_http_date(&http_date(at)),
-                Some(at),
-                "{}",
-                http_date(at)
-            );
+            assert_eq!(calendar::parse_http_date(&http_date(at)), Some(at), "{}", http_date(at));
         }
-        assert_eq!(
-            http_date(Timestamp(784_111_777_000)),
-            "Sun, 06 Nov 1994 08:49:37 GMT"
-        );
+        assert_eq!(http_date(Timestamp(784_111_777_000)), "Sun, 06 Nov 1994 08:49:37 GMT");
     }
 
     #[test]
     fn tokens_are_rounded_to_the_nearest_thousand() {
-        assert_eq!(
-            [0, 499, 500, 1_499, 79_999].map(to_thousand),
-            [0, 0, 1_000, 1_000, 80_000]
-        );
+        assert_eq!([0, 499, 500, 1_499, 79_999].map(to_thousand), [0, 0, 1_000, 1_000, 80_000]);
     }
 
     #[test]

@@ -73,9 +73,7 @@ pub(super) fn check_version(version: Option<&str>) -> Result<&str, ApiError> {
     if VERSIONS.contains(&version) {
         return Ok(version);
     }
-    Err(ApiError::invalid(format!(
-        "anthropic-version: \"{version}\" is not a valid version"
-    )))
+    Err(ApiError::invalid(format!("anthropic-version: \"{version}\" is not a valid version")))
 }
 
 /// Reads and checks a body; `counting` is for `count_tokens`, which has no `max_tokens`.
@@ -86,9 +84,7 @@ pub(super) fn parse(body: &[u8], version: &str, counting: bool) -> Result<Ask, A
         return Err(ApiError::invalid("Input should be a valid dictionary"));
     };
     if let Some(unknown) = fields.keys().find(|name| !FIELDS.contains(&name.as_str())) {
-        return Err(ApiError::invalid(format!(
-            "{unknown}: Extra inputs are not permitted"
-        )));
+        return Err(ApiError::invalid(format!("{unknown}: Extra inputs are not permitted")));
     }
     let model = match value.get("model") {
         Some(Value::String(model)) if !model.is_empty() => model.clone(),
@@ -107,14 +103,8 @@ pub(super) fn parse(body: &[u8], version: &str, counting: bool) -> Result<Ask, A
         max_tokens,
         stream,
         body_hash: hash(body),
-        stop_sequence: value
-            .pointer("/stop_sequences/0")
-            .and_then(Value::as_str)
-            .map(Into::into),
-        tool: value
-            .pointer("/tools/0/name")
-            .and_then(Value::as_str)
-            .map(Into::into),
+        stop_sequence: value.pointer("/stop_sequences/0").and_then(Value::as_str).map(Into::into),
+        tool: value.pointer("/tools/0/name").and_then(Value::as_str).map(Into::into),
         ..Ask::default()
     };
     read_texts(&value, &mut ask)?;
@@ -139,23 +129,14 @@ impl Ask {
 }
 
 fn check_sampling(value: &Value, version: &str) -> Result<(), ApiError> {
-    for (name, high) in [
-        ("temperature", 1.0),
-        ("top_p", 1.0),
-        ("top_k", f64::INFINITY),
-    ] {
+    for (name, high) in [("temperature", 1.0), ("top_p", 1.0), ("top_k", f64::INFINITY)] {
         let Some(given) = value.get(name) else {
             continue;
         };
         if version >= VERSION_WITHOUT_SAMPLING {
-            return Err(ApiError::invalid(format!(
-                "{name}: Extra inputs are not permitted"
-            )));
+            return Err(ApiError::invalid(format!("{name}: Extra inputs are not permitted")));
         }
-        if !given
-            .as_f64()
-            .is_some_and(|number| (0.0..=high).contains(&number))
-        {
+        if !given.as_f64().is_some_and(|number| (0.0..=high).contains(&number)) {
             return Err(ApiError::invalid(format!("{name}: range: 0..{high}")));
         }
     }
@@ -172,9 +153,7 @@ fn max_tokens(value: &Value) -> Result<u64, ApiError> {
             "max_tokens: {tokens} > {MAX_TOKENS_MAX}, which is the maximum allowed number of \
              output tokens"
         ))),
-        None => Err(ApiError::invalid(
-            "max_tokens: Input should be a valid integer, at least 0",
-        )),
+        None => Err(ApiError::invalid("max_tokens: Input should be a valid integer, at least 0")),
     }
 }
 
@@ -191,29 +170,20 @@ fn read_texts(value: &Value, ask: &mut Ask) -> Result<(), ApiError> {
         .as_array()
         .ok_or_else(|| ApiError::invalid("messages: Input should be a valid list"))?;
     if messages.is_empty() {
-        return Err(ApiError::invalid(
-            "messages: at least one message is required",
-        ));
+        return Err(ApiError::invalid("messages: at least one message is required"));
     }
     if messages.len() > MESSAGES_MAX {
-        return Err(ApiError::invalid(
-            "messages: at most 100000 messages are allowed",
-        ));
+        return Err(ApiError::invalid("messages: at most 100000 messages are allowed"));
     }
     for (i, message) in messages.iter().enumerate() {
-        let role = message
-            .get("role")
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+        let role = message.get("role").and_then(Value::as_str).unwrap_or_default();
         if !["user", "assistant", "system"].contains(&role) {
             return Err(ApiError::invalid(format!(
                 "messages.{i}.role: Input should be 'user', 'assistant' or 'system'"
             )));
         }
         let start = ask.prompt.len();
-        let found = message
-            .get("content")
-            .and_then(|content_| content(content_, &mut ask.prompt));
+        let found = message.get("content").and_then(|content_| content(content_, &mut ask.prompt));
         let Some(found) = found else {
             return Err(ApiError::invalid(format!(
                 "messages.{i}.content: Input should be a valid string or list of blocks"
@@ -229,9 +199,7 @@ fn read_texts(value: &Value, ask: &mut Ask) -> Result<(), ApiError> {
         }
         attachments += found;
     }
-    let tools = value
-        .get("tools")
-        .map_or(0, |tools| text_tokens(&tools.to_string()));
+    let tools = value.get("tools").map_or(0, |tools| text_tokens(&tools.to_string()));
     let turns = u64::try_from(messages.len()).unwrap_or(u64::MAX);
     ask.counted_tokens =
         8 + 4 * turns + text_tokens(&ask.prompt) + tools + attachments * ATTACHMENT_TOKENS;

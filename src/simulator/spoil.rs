@@ -73,10 +73,7 @@ pub(super) fn plain(response: &mut Response, mut message: Value, fault: &FaultRu
     let id = message["id"].as_str().unwrap_or_default().to_owned();
     usage(&mut message, Some(fault), &id);
     let whole = Bytes::from(message.to_string());
-    let (head, tail) = (
-        whole.slice(..whole.len() / 2),
-        whole.slice(whole.len() / 2..),
-    );
+    let (head, tail) = (whole.slice(..whole.len() / 2), whole.slice(whole.len() / 2..));
     let blanks =
         |default: u64| usize::try_from(fault.size.unwrap_or(default)).unwrap_or(usize::MAX);
     let body = match fault.kind {
@@ -209,9 +206,7 @@ mod tests {
         let packed = gzip_bomb(5 * PIECE, b"{}").unwrap();
         assert!(packed.len() < 20_000, "{}", packed.len());
         let mut text = String::new();
-        flate2::read::GzDecoder::new(&packed[..])
-            .read_to_string(&mut text)
-            .unwrap();
+        flate2::read::GzDecoder::new(&packed[..]).read_to_string(&mut text).unwrap();
         assert_eq!(text.len(), 5 * PIECE + 2);
         assert!(text.ends_with(" {}"));
     }
@@ -220,13 +215,7 @@ mod tests {
     async fn blanks_are_as_many_as_asked_for() {
         for bytes in [0, 1, PIECE, 2 * PIECE + 7] {
             let pieces: Vec<_> = blank_pieces(bytes).collect().await;
-            assert_eq!(
-                pieces
-                    .into_iter()
-                    .map(|piece| piece.unwrap().len())
-                    .sum::<usize>(),
-                bytes
-            );
+            assert_eq!(pieces.into_iter().map(|piece| piece.unwrap().len()).sum::<usize>(), bytes);
         }
     }
 }

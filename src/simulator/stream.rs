@@ -46,24 +46,11 @@ pub(super) fn events(
     run: Run,
     fault: Option<FaultRule>,
 ) -> impl Stream<Item = Result<Bytes, io::Error>> + Send + 'static {
-    let Run {
-        answer,
-        first_token,
-        end,
-    } = run;
+    let Run { answer, first_token, end } = run;
     let real = app.real(end.saturating_sub(first_token));
     let chunks = real.as_millis() / u128::from(app.latency.chunk_ms.max(1));
     let script = Script::new(answer, usize::try_from(chunks).unwrap_or(1), fault.clone());
-    let live = Live {
-        app,
-        peer,
-        generation,
-        script,
-        first_token,
-        end,
-        fault,
-        step: 0,
-    };
+    let live = Live { app, peer, generation, script, first_token, end, fault, step: 0 };
     stream::unfold(live, Live::next)
 }
 
@@ -134,27 +121,16 @@ impl Live {
 impl Script {
     fn new(answer: Answer, chunks: usize, fault: Option<FaultRule>) -> Script {
         let text = answer.text();
-        let chunks = if text.is_empty() {
-            0
-        } else {
-            chunks.clamp(1, text.len())
-        };
-        Script {
-            answer,
-            text,
-            chunks,
-            fault,
-        }
+        let chunks = if text.is_empty() { 0 } else { chunks.clamp(1, text.len()) };
+        Script { answer, text, chunks, fault }
     }
 
     fn opening(&self) -> Bytes {
         let mut message = self.answer.opening();
         self.spoil_usage(&mut message);
-        let mut bytes = event(
-            "message_start",
-            &json!({ "type": "message_start", "message": message }),
-        )
-        .to_vec();
+        let mut bytes =
+            event("message_start", &json!({ "type": "message_start", "message": message }))
+                .to_vec();
         if !self.text.is_empty() {
             let block = json!({ "type": "text", "text": "" });
             bytes.extend(event(
@@ -168,10 +144,7 @@ impl Script {
 
     fn delta(&self, delta: usize) -> Bytes {
         // Multiplied first, so that the pieces together are the whole text.
-        let cut = |part: usize| {
-            self.text
-                .floor_char_boundary(self.text.len() * part / self.chunks)
-        };
+        let cut = |part: usize| self.text.floor_char_boundary(self.text.len() * part / self.chunks);
         let text = &self.text[cut(delta)..cut(delta + 1)];
         event(
             "content_block_delta",
@@ -185,10 +158,7 @@ impl Script {
 
     fn ending(&self) -> Bytes {
         let stop = |index: u32| {
-            event(
-                "content_block_stop",
-                &json!({ "type": "content_block_stop", "index": index }),
-            )
+            event("content_block_stop", &json!({ "type": "content_block_stop", "index": index }))
         };
         let mut bytes = Vec::new();
         let mut index = 0;
@@ -251,9 +221,7 @@ mod tests {
     fn data(bytes: &[u8]) -> Vec<Value> {
         let text = std::str::from_utf8(bytes).unwrap();
         let lines = text.lines().filter_map(|line| line.strip_prefix("data: "));
-        lines
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect()
+        lines.map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     #[test]
@@ -276,10 +244,7 @@ mod tests {
         (0..3).for_each(|delta| bytes.extend(script.delta(delta)));
         bytes.extend(script.ending());
         let events = data(&bytes);
-        let types: Vec<&str> = events
-            .iter()
-            .map(|event| event["type"].as_str().unwrap())
-            .collect();
+        let types: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
         assert_eq!(
             types,
             [
@@ -306,9 +271,6 @@ mod tests {
     fn an_empty_answer_has_no_block() {
         let script = script("x [[out=0]]", 5);
         assert_eq!(script.chunks, 0);
-        assert_eq!(
-            data(&script.opening()).len() + data(&script.ending()).len(),
-            4
-        );
+        assert_eq!(data(&script.opening()).len() + data(&script.ending()).len(), 4);
     }
 }

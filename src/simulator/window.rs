@@ -52,9 +52,7 @@ impl Window {
     pub(super) fn wait(&mut self, now: Duration, charge: &Charge) -> Duration {
         self.advance(now);
         // What is larger than the limit may go when the window is empty.
-        let need = signed(charge.upfront)
-            .min(self.limit)
-            .max(i64::from(charge.positive));
+        let need = signed(charge.upfront).min(self.limit).max(i64::from(charge.positive));
         let mut over = self.sum.saturating_add(need) - self.limit;
         if over <= 0 {
             return Duration::ZERO;
@@ -74,19 +72,11 @@ impl Window {
         let number = self.first + u64::try_from(self.counted.len()).unwrap_or(u64::MAX);
         self.count(now, signed(charge.upfront));
         if charge.at_end != 0 {
-            let due = Due {
-                at: charge.end,
-                entry: Some(number),
-                amount: charge.at_end,
-            };
+            let due = Due { at: charge.end, entry: Some(number), amount: charge.at_end };
             self.due.push(Reverse(due));
         }
         if charge.produced > 0 {
-            let due = Due {
-                at: charge.end,
-                entry: None,
-                amount: signed(charge.produced),
-            };
+            let due = Due { at: charge.end, entry: None, amount: signed(charge.produced) };
             self.due.push(Reverse(due));
         }
     }
@@ -101,9 +91,7 @@ impl Window {
     pub(super) fn until_full(&mut self, now: Duration) -> Duration {
         self.advance(now);
         let newest = self.counted.iter().rev().find(|entry| entry.amount != 0);
-        newest.map_or(Duration::ZERO, |entry| {
-            (entry.at + self.span).saturating_sub(now)
-        })
+        newest.map_or(Duration::ZERO, |entry| (entry.at + self.span).saturating_sub(now))
     }
 
     fn count(&mut self, at: Duration, amount: i64) {
@@ -134,9 +122,7 @@ impl Window {
             return self.count(due.at, due.amount);
         };
         // An entry that has left takes its correction with it.
-        let place = number
-            .checked_sub(self.first)
-            .and_then(|place| usize::try_from(place).ok());
+        let place = number.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
         if let Some(entry) = place.and_then(|place| self.counted.get_mut(place)) {
             entry.amount += due.amount;
             self.sum = self.sum.saturating_add(due.amount);
@@ -156,10 +142,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn upfront(tokens: u64) -> Charge {
-        Charge {
-            upfront: tokens,
-            ..Charge::default()
-        }
+        Charge { upfront: tokens, ..Charge::default() }
     }
 
     #[test]
@@ -178,21 +161,10 @@ mod tests {
     fn corrections_find_their_entry_or_nothing() {
         let mut window = Window::new(100, MINUTE);
         let end = Duration::from_secs(30);
-        window.take(
-            Duration::ZERO,
-            &Charge {
-                at_end: -50,
-                end,
-                ..upfront(80)
-            },
-        );
+        window.take(Duration::ZERO, &Charge { at_end: -50, end, ..upfront(80) });
         assert_eq!(window.remaining(Duration::from_secs(29)), 20);
         assert_eq!(window.remaining(end), 70);
-        let late = Charge {
-            at_end: -50,
-            end: Duration::from_secs(200),
-            ..upfront(80)
-        };
+        let late = Charge { at_end: -50, end: Duration::from_secs(200), ..upfront(80) };
         window.take(MINUTE, &late);
         assert_eq!(window.remaining(Duration::from_secs(300)), 100);
     }
@@ -215,14 +187,8 @@ mod tests {
                 }
                 window.take(now, &charge);
                 admitted.push((now, charge.upfront));
-                let recent = admitted
-                    .iter()
-                    .rev()
-                    .take_while(|(at, _)| *at + MINUTE > now);
-                assert!(
-                    recent.map(|(_, tokens)| tokens).sum::<u64>() <= limit,
-                    "seed {seed}"
-                );
+                let recent = admitted.iter().rev().take_while(|(at, _)| *at + MINUTE > now);
+                assert!(recent.map(|(_, tokens)| tokens).sum::<u64>() <= limit, "seed {seed}");
             }
         }
     }

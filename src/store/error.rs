@@ -122,10 +122,7 @@ impl StoreError {
                 _ => Trouble::Other,
             };
         };
-        let code = database
-            .code()
-            .and_then(|code| code.parse::<i32>().ok())
-            .unwrap_or(0);
+        let code = database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0);
         match code & 0xff {
             5 | 6 => Trouble::Busy,
             8 | 10 | 13 | 14 => Trouble::Unwritable,
@@ -138,10 +135,11 @@ impl StoreError {
     /// A refusal's sentence, as the schema says it.
     pub fn refusal(&self) -> Option<String> {
         match self {
-            StoreError::Sql {
-                source: sqlx::Error::Database(database),
-                ..
-            } if self.trouble() == Trouble::Refused => Some(database.message().to_owned()),
+            StoreError::Sql { source: sqlx::Error::Database(database), .. }
+                if self.trouble() == Trouble::Refused =>
+            {
+                Some(database.message().to_owned())
+            }
             _ => None,
         }
     }

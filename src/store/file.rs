@@ -40,13 +40,8 @@ impl DatabaseFile {
     /// Missing, unreadable, not a database, another program's, newer than this program.
     pub fn open(path: &Path) -> Result<DatabaseFile, StoreError> {
         let file = File::open(path).map_err(|source| match source.kind() {
-            std::io::ErrorKind::NotFound => StoreError::Missing {
-                path: path.to_owned(),
-            },
-            _ => StoreError::Unreadable {
-                path: path.to_owned(),
-                source,
-            },
+            std::io::ErrorKind::NotFound => StoreError::Missing { path: path.to_owned() },
+            _ => StoreError::Unreadable { path: path.to_owned(), source },
         })?;
         DatabaseFile::checked(path, file)
     }
@@ -57,10 +52,7 @@ impl DatabaseFile {
     /// # Errors
     /// As [`DatabaseFile::open`], and when it cannot be created.
     pub fn create(path: &Path, group: bool) -> Result<DatabaseFile, StoreError> {
-        let unreadable = |source| StoreError::Unreadable {
-            path: path.to_owned(),
-            source,
-        };
+        let unreadable = |source| StoreError::Unreadable { path: path.to_owned(), source };
         let mode = if group { 0o660 } else { 0o600 };
         let mut options = OpenOptions::new();
         let file = options
@@ -74,20 +66,14 @@ impl DatabaseFile {
     }
 
     fn checked(path: &Path, file: File) -> Result<DatabaseFile, StoreError> {
-        let this = DatabaseFile {
-            path: path.to_owned(),
-            file: ManuallyDrop::new(file),
-        };
+        let this = DatabaseFile { path: path.to_owned(), file: ManuallyDrop::new(file) };
         this.check_header()?;
         this.check_file_system()?;
         Ok(this)
     }
 
     fn check_header(&self) -> Result<(), StoreError> {
-        let unreadable = |source| StoreError::Unreadable {
-            path: self.path.clone(),
-            source,
-        };
+        let unreadable = |source| StoreError::Unreadable { path: self.path.clone(), source };
         let metadata = self.file.metadata().map_err(unreadable)?;
         if metadata.is_dir() {
             return Err(self.foreign("it is a directory"));
@@ -114,10 +100,7 @@ impl DatabaseFile {
     }
 
     fn foreign(&self, found: &str) -> StoreError {
-        StoreError::Foreign {
-            path: self.path.clone(),
-            found: found.to_owned(),
-        }
+        StoreError::Foreign { path: self.path.clone(), found: found.to_owned() }
     }
 
     /// A WAL needs memory shared between all who open it: one host.
@@ -135,12 +118,7 @@ impl DatabaseFile {
             return Ok(());
         };
         let kind = NETWORKS.iter().find(|(magic, _)| *magic == stat.f_type);
-        kind.map_or(Ok(()), |(_, kind)| {
-            Err(StoreError::Network {
-                path: self.path.clone(),
-                kind,
-            })
-        })
+        kind.map_or(Ok(()), |(_, kind)| Err(StoreError::Network { path: self.path.clone(), kind }))
     }
 
     /// Takes the daemon's lock on the file; it ends with the process.
@@ -151,14 +129,12 @@ impl DatabaseFile {
         use rustix::fs::{FlockOperation, flock};
         match flock(&*self.file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => Ok(()),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked {
-                path: self.path.clone(),
-                pid: self.holder().pid,
-            }),
-            Err(errno) => Err(StoreError::Unreadable {
-                path: self.path.clone(),
-                source: errno.into(),
-            }),
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                Err(StoreError::Locked { path: self.path.clone(), pid: self.holder().pid })
+            }
+            Err(errno) => {
+                Err(StoreError::Unreadable { path: self.path.clone(), source: errno.into() })
+            }
         }
     }
 
@@ -166,25 +142,16 @@ impl DatabaseFile {
     pub fn holder(&self) -> Holder {
         let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
         if let Some(pid) = self.inode().and_then(|inode| flock_holder(&locks, inode)) {
-            return Holder {
-                held: true,
-                pid: (pid > 0).then_some(pid),
-            };
+            return Holder { held: true, pid: (pid > 0).then_some(pid) };
         }
         // Locks of other PID namespaces are not listed: try for the smallest moment.
         use rustix::fs::{FlockOperation, flock};
         match flock(&*self.file, FlockOperation::NonBlockingLockShared) {
             Ok(()) => {
                 let _ = flock(&*self.file, FlockOperation::Unlock);
-                Holder {
-                    held: false,
-                    pid: None,
-                }
+                Holder { held: false, pid: None }
             }
-            Err(_) => Holder {
-                held: true,
-                pid: None,
-            },
+            Err(_) => Holder { held: true, pid: None },
         }
     }
 
@@ -208,25 +175,19 @@ pub(crate) fn check_identity(
     application_id: i64,
     user_version: i64,
 ) -> Result<(), StoreError> {
-    let foreign = |found: String| StoreError::Foreign {
-        path: path.to_owned(),
-        found,
-    };
+    let foreign = |found: String| StoreError::Foreign { path: path.to_owned(), found };
     match (application_id, user_version) {
         // Not yet migrated: `sqlite_schema` is looked at once it is open.
         (0, 0) => Ok(()),
         (id, version) if id == i64::from(APPLICATION_ID) => {
             if version > SCHEMA_VERSION {
-                return Err(StoreError::Newer {
-                    path: path.to_owned(),
-                    found: version,
-                });
+                return Err(StoreError::Newer { path: path.to_owned(), found: version });
             }
             Ok(())
         }
-        (id, version) => Err(foreign(format!(
-            "its application_id is {id:#x}, its user_version {version}"
-        ))),
+        (id, version) => {
+            Err(foreign(format!("its application_id is {id:#x}, its user_version {version}")))
+        }
     }
 }
 
@@ -237,11 +198,7 @@ fn flock_holder(locks: &str, inode: u64) -> Option<u32> {
         let found = *fields.get(1)? == "FLOCK"
             && *fields.get(3)? == "WRITE"
             && is_inode(fields.get(5)?, inode);
-        if found {
-            fields.get(4)?.parse().ok()
-        } else {
-            None
-        }
+        if found { fields.get(4)?.parse().ok() } else { None }
     })
 }
 
@@ -254,20 +211,12 @@ fn posix_holder(locks: &str, inode: u64, byte: u64) -> Option<u32> {
             && *fields.get(3)? == "WRITE"
             && is_inode(fields.get(5)?, inode)
             && (first..=last).contains(&byte);
-        if found {
-            fields.get(4)?.parse().ok()
-        } else {
-            None
-        }
+        if found { fields.get(4)?.parse().ok() } else { None }
     })
 }
 
 fn is_inode(device_and_inode: &str, inode: u64) -> bool {
-    device_and_inode
-        .rsplit(':')
-        .next()
-        .and_then(|text| text.parse().ok())
-        == Some(inode)
+    device_and_inode.rsplit(':').next().and_then(|text| text.parse().ok()) == Some(inode)
 }
 
 #[cfg(test)]
@@ -292,17 +241,11 @@ mod tests {
         assert!(check_identity(path, i64::from(APPLICATION_ID), 1_000).is_ok());
         let newer = check_identity(path, i64::from(APPLICATION_ID), 1_001);
         assert!(matches!(newer, Err(StoreError::Newer { found: 1_001, .. })));
-        assert!(matches!(
-            check_identity(path, 7, 0),
-            Err(StoreError::Foreign { .. })
-        ));
+        assert!(matches!(check_identity(path, 7, 0), Err(StoreError::Foreign { .. })));
         let dir = tempfile::tempdir().unwrap();
         let text = dir.path().join("notes.txt");
         std::fs::write(&text, "x".repeat(200)).unwrap();
-        assert!(matches!(
-            DatabaseFile::open(&text),
-            Err(StoreError::Foreign { .. })
-        ));
+        assert!(matches!(DatabaseFile::open(&text), Err(StoreError::Foreign { .. })));
         let missing = DatabaseFile::open(&dir.path().join("none.db"));
         assert!(matches!(missing, Err(StoreError::Missing { .. })));
     }

@@ -247,9 +247,5 @@ pub struct PastCall {
 
 /// An output mode from its word in the database.
 pub(crate) fn output_mode(word: &str) -> OutputMode {
-    if word == "reserve" {
-        OutputMode::Reserve
-    } else {
-        OutputMode::Realtime
-    }
+    if word == "reserve" { OutputMode::Reserve } else { OutputMode::Realtime }
 }

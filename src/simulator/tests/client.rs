@@ -57,10 +57,7 @@ pub(super) async fn read(stream: &mut TcpStream) -> Reply {
     let mut all = Vec::new();
     let mut broken = stream.read_to_end(&mut all).await.is_err();
     let Some(end) = all.windows(4).position(|four| four == b"\r\n\r\n") else {
-        return Reply {
-            broken: true,
-            ..Reply::default()
-        };
+        return Reply { broken: true, ..Reply::default() };
     };
     let mut bytes = all.split_off(end + 4);
     let head = String::from_utf8(all).unwrap();
@@ -69,12 +66,7 @@ pub(super) async fn read(stream: &mut TcpStream) -> Reply {
         broken |= !complete;
         bytes = whole;
     }
-    let mut reply = Reply {
-        status: head[9..12].parse().unwrap(),
-        head,
-        bytes,
-        broken,
-    };
+    let mut reply = Reply { status: head[9..12].parse().unwrap(), head, bytes, broken };
     let announced = reply.header("content-length").parse::<usize>();
     reply.broken |= announced.is_ok_and(|length| length != reply.bytes.len());
     reply
@@ -98,12 +90,10 @@ fn unchunk(mut bytes: &[u8]) -> (Vec<u8>, bool) {
 impl Reply {
     pub(super) fn header(&self, name: &str) -> &str {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
-        lines
-            .find(|(found, _)| *found == name)
-            .map_or("", |(_, value)| {
-                // Times and dates keep their letters' meaning, but not their case.
-                value
-            })
+        lines.find(|(found, _)| *found == name).map_or("", |(_, value)| {
+            // Times and dates keep their letters' meaning, but not their case.
+            value
+        })
     }
 
     pub(super) fn text(&self) -> String {
@@ -118,8 +108,7 @@ impl Reply {
     pub(super) fn events(&self) -> Vec<Value> {
         let text = self.text();
         let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
-        data.map(|data| serde_json::from_str(data).unwrap())
-            .collect()
+        data.map(|data| serde_json::from_str(data).unwrap()).collect()
     }
 }
 

@@ -6,10 +6,7 @@ use serde_json::{Value, json};
 use std::io::Read as _;
 
 fn fast() -> Handle {
-    start(Config {
-        speed: 1_000.0,
-        ..Config::default()
-    })
+    start(Config { speed: 1_000.0, ..Config::default() })
 }
 
 /// One call with `rule` in force.
@@ -35,10 +32,7 @@ async fn errors_have_their_type_and_are_not_billed() {
         (Kind::OwnLimit, 400, "invalid_request_error"),
     ] {
         let reply = meet(&sim, FaultRule::new(kind), false).await;
-        assert_eq!(
-            (reply.status, reply.json()["error"]["type"].as_str()),
-            (status, Some(error))
-        );
+        assert_eq!((reply.status, reply.json()["error"]["type"].as_str()), (status, Some(error)));
         assert_eq!(sim.log().last().unwrap().fault, Some(kind.to_string()));
     }
     for (kind, status, code) in [
@@ -49,27 +43,16 @@ async fn errors_have_their_type_and_are_not_billed() {
         let reply = meet(&sim, FaultRule::new(kind), true).await;
         assert_eq!(reply.status, status);
         assert_eq!(reply.json()["error"]["details"]["error_code"], code);
-        assert_eq!(
-            reply.header("retry-after").is_empty(),
-            kind != Kind::RampLimit
-        );
+        assert_eq!(reply.header("retry-after").is_empty(), kind != Kind::RampLimit);
     }
     for (kind, status) in [(Kind::Status(413), 413), (Kind::Html502, 502)] {
         let reply = meet(&sim, FaultRule::new(kind), false).await;
-        assert_eq!(
-            (reply.status, reply.header("content-type")),
-            (status, "text/html")
-        );
+        assert_eq!((reply.status, reply.header("content-type")), (status, "text/html"));
     }
-    let elsewhere = FaultRule {
-        location: Some("http://127.9.9.9/".into()),
-        ..FaultRule::new(Kind::Redirect)
-    };
+    let elsewhere =
+        FaultRule { location: Some("http://127.9.9.9/".into()), ..FaultRule::new(Kind::Redirect) };
     let reply = meet(&sim, elsewhere, false).await;
-    assert_eq!(
-        (reply.status, reply.header("location")),
-        (307, "http://127.9.9.9/")
-    );
+    assert_eq!((reply.status, reply.header("location")), (307, "http://127.9.9.9/"));
     assert_eq!(sim.stats().billed, 0);
     sim.stop().await;
 }
@@ -84,21 +67,10 @@ async fn retry_headers_are_sent_as_told() {
         ..overloaded.clone()
     };
     let reply = meet(&sim, rule, false).await;
-    assert_eq!(
-        (reply.header("retry-after"), reply.header("x-should-retry")),
-        ("soon", "false")
-    );
-    let rule = FaultRule {
-        retry_after: Some("30".into()),
-        retry_after_date: true,
-        ..overloaded
-    };
+    assert_eq!((reply.header("retry-after"), reply.header("x-should-retry")), ("soon", "false"));
+    let rule = FaultRule { retry_after: Some("30".into()), retry_after_date: true, ..overloaded };
     let reply = meet(&sim, rule, false).await;
-    assert!(
-        reply.header("retry-after").ends_with("GMT"),
-        "{}",
-        reply.header("retry-after")
-    );
+    assert!(reply.header("retry-after").ends_with("GMT"), "{}", reply.header("retry-after"));
     sim.stop().await;
 }
 
@@ -124,28 +96,14 @@ async fn connections_end_where_they_are_told_to() {
     ] {
         let before = sim.stats();
         let reply = meet(&sim, FaultRule::new(kind), stream).await;
-        assert_eq!(
-            (reply.status, reply.broken),
-            (status, broken),
-            "{kind} {stream}"
-        );
+        assert_eq!((reply.status, reply.broken), (status, broken), "{kind} {stream}");
         let after = sim.stats();
         assert_eq!(after.billed - before.billed, billed, "{kind} {stream}");
-        assert_eq!(
-            after.output_tokens - before.output_tokens,
-            billed * 80,
-            "{kind} {stream}"
-        );
+        assert_eq!(after.output_tokens - before.output_tokens, billed * 80, "{kind} {stream}");
         if status == 200 {
             assert!(!reply.bytes.is_empty(), "{kind} {stream}");
-            assert!(
-                serde_json::from_slice::<Value>(&reply.bytes).is_err(),
-                "{kind} {stream}"
-            );
-            assert!(
-                !reply.bytes.ends_with(b"\"message_stop\"}\n\n"),
-                "{kind} {stream}"
-            );
+            assert!(serde_json::from_slice::<Value>(&reply.bytes).is_err(), "{kind} {stream}");
+            assert!(!reply.bytes.ends_with(b"\"message_stop\"}\n\n"), "{kind} {stream}");
         }
     }
     assert_eq!(sim.stats().in_flight, 0);
@@ -168,10 +126,7 @@ async fn stalls_end() {
     for kind in [Kind::Stall, Kind::StallBody, Kind::SlowStart] {
         for stream in [false, true] {
             let clock = crate::clock::Clock::system();
-            let rule = FaultRule {
-                stall_ms: Some(60),
-                ..FaultRule::new(kind)
-            };
+            let rule = FaultRule { stall_ms: Some(60), ..FaultRule::new(kind) };
             let reply = meet(&sim, rule, stream).await;
             assert!(clock.monotonic().as_millis() >= 60, "{kind}");
             assert_eq!((reply.status, reply.broken), (200, false), "{kind}");
@@ -201,26 +156,15 @@ async fn bodies_are_odd_in_every_way() {
     let reply = meet(&sim, FaultRule::new(Kind::NoHeaders), false).await;
     assert!(!reply.head.contains("anthropic-ratelimit"));
     let reply = meet(&sim, FaultRule::new(Kind::OddHeaders), true).await;
-    assert_eq!(
-        reply.header("anthropic-ratelimit-requests-remaining"),
-        "many"
-    );
-    let large = |kind| FaultRule {
-        size: Some(3_000_000),
-        ..FaultRule::new(kind)
-    };
+    assert_eq!(reply.header("anthropic-ratelimit-requests-remaining"), "many");
+    let large = |kind| FaultRule { size: Some(3_000_000), ..FaultRule::new(kind) };
     let reply = meet(&sim, large(Kind::Oversized), false).await;
-    assert_eq!(
-        (reply.bytes.len(), reply.json()["type"].as_str()),
-        (3_000_000, Some("message"))
-    );
+    assert_eq!((reply.bytes.len(), reply.json()["type"].as_str()), (3_000_000, Some("message")));
     for (kind, least) in [(Kind::Gzip, 100), (Kind::GzipBomb, 3_000_000)] {
         let reply = meet(&sim, large(kind), false).await;
         assert_eq!(reply.header("content-encoding"), "gzip");
         let mut text = String::new();
-        flate2::read::GzDecoder::new(&reply.bytes[..])
-            .read_to_string(&mut text)
-            .unwrap();
+        flate2::read::GzDecoder::new(&reply.bytes[..]).read_to_string(&mut text).unwrap();
         assert!(text.len() > least && reply.bytes.len() < 10_000);
         assert!(serde_json::from_str::<Value>(&text).is_ok());
     }
@@ -232,10 +176,7 @@ async fn bodies_are_odd_in_every_way() {
 
 #[tokio::test]
 async fn absurd_numbers_break_nothing() {
-    let sim = start(Config {
-        speed: 100_000.0,
-        ..Config::default()
-    });
+    let sim = start(Config { speed: 100_000.0, ..Config::default() });
     let most = u64::MAX;
     for rule in [
         FaultRule {
@@ -243,24 +184,15 @@ async fn absurd_numbers_break_nothing() {
             retry_after_date: true,
             ..FaultRule::new(Kind::Status(429))
         },
-        FaultRule {
-            retry_after: Some("-1".into()),
-            ..FaultRule::new(Kind::Status(429))
-        },
-        FaultRule {
-            retry_after: Some("nan".into()),
-            ..FaultRule::new(Kind::RampLimit)
-        },
+        FaultRule { retry_after: Some("-1".into()), ..FaultRule::new(Kind::Status(429)) },
+        FaultRule { retry_after: Some("nan".into()), ..FaultRule::new(Kind::RampLimit) },
     ] {
         assert_eq!(meet(&sim, rule, false).await.status, 429);
     }
     sim.set_faults(Vec::new());
     let prompt = format!("[[out={most}]] [[in={most}]] [[cache_read={most}]]");
     let mut ask = body(&prompt, 300_000);
-    assert_eq!(
-        call(&sim, &ask).await.json()["usage"]["output_tokens"],
-        300_000
-    );
+    assert_eq!(call(&sim, &ask).await.json()["usage"]["output_tokens"], 300_000);
     let refused = call(&sim, &ask).await;
     assert_eq!(refused.status, 429);
     assert!(refused.header("retry-after").parse::<f64>().unwrap() > 1.0);
@@ -281,12 +213,7 @@ async fn markers_and_other_programs_set_faults() {
     let ask = body("x [[out=1]]", 10);
     assert_eq!(call(&sim, &ask).await.status, 200);
     assert_eq!(call(&sim, &ask).await.status, 503);
-    assert_eq!(
-        request(&sim, "POST /__sim/key HTTP/1.1\r\n", b"new")
-            .await
-            .status,
-        204
-    );
+    assert_eq!(request(&sim, "POST /__sim/key HTTP/1.1\r\n", b"new").await.status, 204);
     assert_eq!(call(&sim, &ask).await.status, 401);
     sim.stop().await;
 }

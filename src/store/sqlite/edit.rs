@@ -128,11 +128,8 @@ impl Selector {
     }
 
     pub(super) fn states_json(&self) -> Option<String> {
-        let words: Vec<String> = self
-            .states
-            .iter()
-            .map(|state| format!("\"{}\"", state.as_str()))
-            .collect();
+        let words: Vec<String> =
+            self.states.iter().map(|state| format!("\"{}\"", state.as_str())).collect();
         (!words.is_empty()).then(|| format!("[{}]", words.join(",")))
     }
 }
@@ -230,17 +227,9 @@ impl Store {
         if event == JobEvent::Cancel {
             query = query.bind(if now_too { 2_i64 } else { 1 });
         }
-        let changed = query
-            .execute(&mut *tx)
-            .await
-            .doing("change jobs")?
-            .rows_affected();
+        let changed = query.execute(&mut *tx).await.doing("change jobs")?.rows_affected();
         if event == JobEvent::Retry {
-            sqlx::query(UNCANCEL)
-                .bind(&list)
-                .execute(&mut *tx)
-                .await
-                .doing("change jobs")?;
+            sqlx::query(UNCANCEL).bind(&list).execute(&mut *tx).await.doing("change jobs")?;
         }
         tx.commit().await.doing("commit changed jobs")?;
         Ok(Edited { changed })
@@ -278,9 +267,6 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn paused(&self) -> Result<Vec<String>, StoreError> {
-        sqlx::query_scalar(PAUSED)
-            .fetch_all(&self.readers)
-            .await
-            .doing("read paused queues")
+        sqlx::query_scalar(PAUSED).fetch_all(&self.readers).await.doing("read paused queues")
     }
 }

@@ -90,10 +90,8 @@ impl Store {
             .fetch_all(&mut *tx)
             .await
             .doing("write reservations")?;
-        let attempts: HashMap<i64, i64> = reserved
-            .iter()
-            .map(|row| (row.get("job_id"), row.get("id")))
-            .collect();
+        let attempts: HashMap<i64, i64> =
+            reserved.iter().map(|row| (row.get("job_id"), row.get("id"))).collect();
         let pairs: Vec<_> = attempts
             .iter()
             .map(|(job, attempt)| json!({ "job": job, "attempt": attempt }))
@@ -106,10 +104,8 @@ impl Store {
             .doing("write leases")?;
         write_snapshots(&mut tx, &admission.snapshots, now).await?;
         tx.commit().await.doing("commit an admission")?;
-        let counted: HashMap<JobId, u32> = fresh
-            .iter()
-            .map(|one| (one.id, one.counted_attempts))
-            .collect();
+        let counted: HashMap<JobId, u32> =
+            fresh.iter().map(|one| (one.id, one.counted_attempts)).collect();
         let leases = admission.starts.into_iter().filter_map(|start| {
             Some(Lease {
                 attempt: AttemptId(*attempts.get(&start.job.0)?),

@@ -126,13 +126,8 @@ impl Store {
             .await
             .doing("find open attempts")?;
         let minute = now - Millis::MINUTE;
-        let mut past = self
-            .past_calls(minute, Timestamp(i64::MAX), Millis(1))
-            .await?;
-        past.extend(
-            self.past_calls(now - Millis::DAY, minute, Millis::MINUTE)
-                .await?,
-        );
+        let mut past = self.past_calls(minute, Timestamp(i64::MAX), Millis(1)).await?;
+        past.extend(self.past_calls(now - Millis::DAY, minute, Millis::MINUTE).await?);
         Ok(Recovered {
             limits: self.limits().await?,
             gates: self.gates().await?,
@@ -169,10 +164,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn limits(&self) -> Result<Vec<LimitSnapshot>, StoreError> {
-        let rows = sqlx::query(READ_LIMITS)
-            .fetch_all(&self.readers)
-            .await
-            .doing("read limits")?;
+        let rows = sqlx::query(READ_LIMITS).fetch_all(&self.readers).await.doing("read limits")?;
         let limit = |row: &SqliteRow| LimitSnapshot {
             pool: row.get("pool"),
             dimension: row.get("dimension"),
@@ -196,10 +188,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn gates(&self) -> Result<Vec<GateRow>, StoreError> {
-        let rows = sqlx::query(READ_GATES)
-            .fetch_all(&self.readers)
-            .await
-            .doing("read gates")?;
+        let rows = sqlx::query(READ_GATES).fetch_all(&self.readers).await.doing("read gates")?;
         let gate = |row: &SqliteRow| GateRow {
             name: row.get("name"),
             reason: row.get("reason"),
@@ -225,10 +214,7 @@ impl Store {
             .fetch_one(&self.readers)
             .await
             .doing("sum up a budget")?;
-        Ok(BudgetSpent {
-            nanousd: row.get("nanousd"),
-            tokens: row.get("tokens"),
-        })
+        Ok(BudgetSpent { nanousd: row.get("nanousd"), tokens: row.get("tokens") })
     }
 }
 
@@ -269,11 +255,7 @@ pub(super) async fn write_snapshots(
         .map(|row| json!({ "name": row.name, "reason": row.reason, "until": row.until.map(|at| at.0) }))
         .collect();
     let gates = Value::Array(gates).to_string();
-    sqlx::query(DROP_GATES)
-        .bind(&gates)
-        .execute(&mut **tx)
-        .await
-        .doing("open gates")?;
+    sqlx::query(DROP_GATES).bind(&gates).execute(&mut **tx).await.doing("open gates")?;
     sqlx::query(WRITE_GATES)
         .bind(&gates)
         .bind(now.0)

@@ -102,9 +102,7 @@ impl Store {
             .pragma("trusted_schema", "OFF")
             .disable_statement_logging();
         let readers = if writable {
-            base.clone()
-                .journal_mode(SqliteJournalMode::Wal)
-                .pragma("query_only", "ON")
+            base.clone().journal_mode(SqliteJournalMode::Wal).pragma("query_only", "ON")
         } else {
             base.clone().read_only(true)
         };
@@ -146,10 +144,7 @@ impl Store {
             .await
             .doing("read the journal mode")?;
         if mode != "wal" {
-            return Err(StoreError::NoWal {
-                path: self.path.clone(),
-                found: mode,
-            });
+            return Err(StoreError::NoWal { path: self.path.clone(), found: mode });
         }
         Ok(())
     }
@@ -168,10 +163,7 @@ impl Store {
         file::check_identity(&self.path, id, version)?;
         if id == 0 && row.get::<i64, _>("objects") > 0 {
             let found = "it has tables, and none of them are ours".to_owned();
-            return Err(StoreError::Foreign {
-                path: self.path.clone(),
-                found,
-            });
+            return Err(StoreError::Foreign { path: self.path.clone(), found });
         }
         Ok(())
     }
@@ -183,9 +175,7 @@ impl Store {
             .await
             .doing("read the schema version")?;
         if version == 0 {
-            return Err(StoreError::Missing {
-                path: self.path.clone(),
-            });
+            return Err(StoreError::Missing { path: self.path.clone() });
         }
         Ok(())
     }
@@ -194,17 +184,11 @@ impl Store {
         migrator()
             .run(&self.writer)
             .await
-            .map_err(|source| StoreError::Migrate {
-                path: self.path.clone(),
-                source,
-            })
+            .map_err(|source| StoreError::Migrate { path: self.path.clone(), source })
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.writer
-            .begin_with("BEGIN IMMEDIATE")
-            .await
-            .doing("begin a write")
+        self.writer.begin_with("BEGIN IMMEDIATE").await.doing("begin a write")
     }
 
     /// Moves committed pages from the WAL into the database without waiting for anybody.
@@ -215,10 +199,7 @@ impl Store {
         const PASSIVE: &str = "-- checkpoint_passive\nPRAGMA wal_checkpoint(PASSIVE)";
         const TRUNCATE: &str = "-- checkpoint_truncate\nPRAGMA wal_checkpoint(TRUNCATE)";
         let statement = if truncate { TRUNCATE } else { PASSIVE };
-        sqlx::query(statement)
-            .execute(&self.writer)
-            .await
-            .doing("checkpoint the WAL")?;
+        sqlx::query(statement).execute(&self.writer).await.doing("checkpoint the WAL")?;
         Ok(())
     }
 
@@ -242,10 +223,8 @@ impl Store {
     /// When it cannot even be read.
     pub async fn integrity(&self) -> Result<Vec<String>, StoreError> {
         const CHECK: &str = "-- integrity\nPRAGMA integrity_check";
-        let rows: Vec<String> = sqlx::query_scalar(CHECK)
-            .fetch_all(&self.readers)
-            .await
-            .doing("check the database")?;
+        let rows: Vec<String> =
+            sqlx::query_scalar(CHECK).fetch_all(&self.readers).await.doing("check the database")?;
         Ok(rows.into_iter().filter(|row| row != "ok").collect())
     }
 

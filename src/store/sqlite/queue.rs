@@ -248,11 +248,7 @@ pub(super) async fn end_without_call(
         let Ok(to) = from.next(unfit.event) else {
             continue;
         };
-        let seq = if to.is_finished() {
-            Some(take_numbers(tx, 1).await?)
-        } else {
-            None
-        };
+        let seq = if to.is_finished() { Some(take_numbers(tx, 1).await?) } else { None };
         let done = sqlx::query(END_WITHOUT_CALL)
             .bind(unfit.job.0)
             .bind(to.as_str())

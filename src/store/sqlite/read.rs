@@ -68,10 +68,8 @@ SELECT s.id, s.queue, s.batch, s.priority, s.state, s.attempts, s.next_attempt_a
     "AND s.id > ?7 ORDER BY s.id LIMIT ?8"
 );
 
-pub(super) const SELECTED_COUNTS: &str = selected!(
-    "-- selected_counts\nSELECT s.state AS state, count(*) AS jobs",
-    "GROUP BY s.state"
-);
+pub(super) const SELECTED_COUNTS: &str =
+    selected!("-- selected_counts\nSELECT s.state AS state, count(*) AS jobs", "GROUP BY s.state");
 
 pub(super) const DETAIL: &str = "-- detail
 SELECT j.id, j.prompt, j.request, j.system, j.model, j.max_tokens, j.queue, j.batch, j.key,
@@ -117,10 +115,7 @@ impl Store {
     /// # Errors
     /// When the database cannot be read; so for all the others here.
     pub async fn counts(&self) -> Result<Counts, StoreError> {
-        let rows = sqlx::query(COUNTS)
-            .fetch_all(&self.readers)
-            .await
-            .doing("count jobs")?;
+        let rows = sqlx::query(COUNTS).fetch_all(&self.readers).await.doing("count jobs")?;
         Ok(counts_of(&rows))
     }
 
@@ -141,10 +136,8 @@ impl Store {
 
     /// Queued jobs that wait for a time.
     pub async fn timed(&self) -> Result<Timed, StoreError> {
-        let row = sqlx::query(WAITING)
-            .fetch_one(&self.readers)
-            .await
-            .doing("count waiting jobs")?;
+        let row =
+            sqlx::query(WAITING).fetch_one(&self.readers).await.doing("count waiting jobs")?;
         Ok(Timed {
             timed: row.get("timed"),
             retrying: row.get("retrying"),
@@ -164,19 +157,13 @@ impl Store {
 
     /// Retrying jobs by what their last attempt met.
     pub async fn retrying_by_class(&self) -> Result<Vec<FailureCount>, StoreError> {
-        let rows = sqlx::query(RETRYING)
-            .fetch_all(&self.readers)
-            .await
-            .doing("count retries")?;
+        let rows = sqlx::query(RETRYING).fetch_all(&self.readers).await.doing("count retries")?;
         Ok(rows.iter().map(class_count).collect())
     }
 
     /// Queues with work.
     pub async fn queues(&self) -> Result<Vec<QueueCount>, StoreError> {
-        let rows = sqlx::query(QUEUES)
-            .fetch_all(&self.readers)
-            .await
-            .doing("count queues")?;
+        let rows = sqlx::query(QUEUES).fetch_all(&self.readers).await.doing("count queues")?;
         let queue = |row: &SqliteRow| QueueCount {
             queue: row.get("queue"),
             jobs: row.get("jobs"),
@@ -221,10 +208,7 @@ impl Store {
 
     /// Attempts whose fate nobody knows.
     pub async fn unknown_attempts(&self) -> Result<i64, StoreError> {
-        sqlx::query_scalar(UNKNOWN)
-            .fetch_one(&self.readers)
-            .await
-            .doing("count unknown attempts")
+        sqlx::query_scalar(UNKNOWN).fetch_one(&self.readers).await.doing("count unknown attempts")
     }
 
     /// Finished jobs after `seq`, in the order in which they finished.
@@ -322,10 +306,7 @@ impl Store {
             .fetch_all(&self.readers)
             .await
             .doing("sum up costs")?;
-        Ok(rows
-            .iter()
-            .map(|row| spent_row(row, row.get("model")))
-            .collect())
+        Ok(rows.iter().map(|row| spent_row(row, row.get("model"))).collect())
     }
 
     /// The snapshots of the budget periods around a moment.
@@ -357,9 +338,7 @@ fn counts_of(rows: &[SqliteRow]) -> Counts {
 
 fn class_count(row: &SqliteRow) -> FailureCount {
     FailureCount {
-        error_class: row
-            .get::<Option<String>, _>("error_class")
-            .unwrap_or_default(),
+        error_class: row.get::<Option<String>, _>("error_class").unwrap_or_default(),
         jobs: row.get("jobs"),
     }
 }

@@ -120,26 +120,16 @@ async fn finish(
     now: Timestamp,
 ) -> Result<Vec<(JobId, JobState)>, StoreError> {
     let mut moves: Vec<(&Ending, JobState)> = Vec::new();
-    for ending in endings
-        .iter()
-        .filter(|ending| won.contains(&ending.lease.attempt.0))
-    {
+    for ending in endings.iter().filter(|ending| won.contains(&ending.lease.attempt.0)) {
         let cancelled = cancelled.contains(&ending.lease.job.0);
         let event = after_cancel(&ending.next, cancelled);
         if let Ok(state) = JobState::Running.next(event) {
             moves.push((ending, state));
         }
     }
-    let ends = moves
-        .iter()
-        .filter(|(_, state)| state.is_finished())
-        .count();
+    let ends = moves.iter().filter(|(_, state)| state.is_finished()).count();
     let ends = i64::try_from(ends).unwrap_or(i64::MAX);
-    let mut seq = if ends > 0 {
-        take_numbers(tx, ends).await? - ends
-    } else {
-        0
-    };
+    let mut seq = if ends > 0 { take_numbers(tx, ends).await? - ends } else { 0 };
     let mut rows: Vec<Value> = Vec::with_capacity(moves.len());
     for (ending, state) in &moves {
         let number = state.is_finished().then(|| {
@@ -153,10 +143,8 @@ async fn finish(
         .fetch_all(&mut **tx)
         .await
         .doing("write job states")?;
-    let states: HashMap<i64, JobState> = moves
-        .iter()
-        .map(|(ending, state)| (ending.lease.job.0, *state))
-        .collect();
+    let states: HashMap<i64, JobState> =
+        moves.iter().map(|(ending, state)| (ending.lease.job.0, *state)).collect();
     let done = done.iter().filter_map(|row| {
         let id: i64 = row.get("id");
         Some((JobId(id), *states.get(&id)?))

@@ -1,0 +1,255 @@
+//! What a response's headers say: waits, limits, ids.
+//!
+//! Invariant: times of the provider are measured against its own `Date`, so that a wrong local
+//! clock neither shortens nor lengthens a wait.
+
+use crate::clock::calendar::parse_http_date;
+use crate::domain::attempt::ObservedLimit;
+use crate::domain::limit::Dimension;
+use crate::domain::time::{Millis, Timestamp};
+use reqwest::header::HeaderMap;
+use serde_json::{Map, Value};
+
+/// A header value is kept up to this many characters.
+const VALUE_CHARS_MAX: usize = 200;
+
+/// The headers that are written down with the attempt.
+const RECORDED: &[&str] = &[
+    "request-id",
+    "retry-after",
+    "retry-after-ms",
+    "x-should-retry",
+    "anthropic-ratelimit-requests-limit",
+    "anthropic-ratelimit-requests-remaining",
+    "anthropic-ratelimit-requests-reset",
+    "anthropic-ratelimit-input-tokens-limit",
+    "anthropic-ratelimit-input-tokens-remaining",
+    "anthropic-ratelimit-input-tokens-reset",
+    "anthropic-ratelimit-output-tokens-limit",
+    "anthropic-ratelimit-output-tokens-remaining",
+    "anthropic-ratelimit-output-tokens-reset",
+    "anthropic-ratelimit-tokens-limit",
+    "anthropic-ratelimit-tokens-remaining",
+    "anthropic-ratelimit-tokens-reset",
+];
+
+/// A response's head, as far as it matters.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Head {
+    /// HTTP status.
+    pub(crate) status: u16,
+    /// The provider's id of the call.
+    pub(crate) request_id: Option<String>,
+    /// How long it wants us to wait.
+    pub(crate) retry_after: Option<Millis>,
+    /// Its word on a retry, above the status code.
+    pub(crate) should_retry: Option<bool>,
+    /// Its clock.
+    pub(crate) date: Option<Timestamp>,
+    /// When the head arrived, by ours.
+    pub(crate) at: Timestamp,
+    /// The limits it names.
+    pub(crate) limits: Vec<ObservedLimit>,
+    /// A JSON object of the recorded headers.
+    pub(crate) record: Option<String>,
+    /// Media type of the body, lower case, without parameters.
+    pub(crate) media_type: String,
+}
+
+impl Head {
+    /// Reads status and headers; `at` is the local time.
+    pub(crate) fn read(status: u16, headers: &HeaderMap, at: Timestamp) -> Head {
+        let date = text(headers, "date").and_then(|date| parse_http_date(&date));
+        let media_type = text(headers, "content-type").unwrap_or_default();
+        let media_type = media_type.split(';').next().unwrap_or_default();
+        Head {
+            status,
+            request_id: text(headers, "request-id"),
+            retry_after: retry_after(headers, date.unwrap_or(at)),
+            should_retry: match text(headers, "x-should-retry").as_deref() {
+                Some("true") => Some(true),
+                Some("false") => Some(false),
+                _ => None,
+            },
+            date,
+            at,
+            limits: limits(headers),
+            record: record(headers),
+            media_type: media_type.trim().to_ascii_lowercase(),
+        }
+    }
+
+    /// A time of the provider's clock on ours.
+    pub(crate) fn to_local(&self, theirs: Timestamp) -> Timestamp {
+        let ahead = self.date.unwrap_or(self.at).0.saturating_sub(self.at.0);
+        Timestamp(theirs.0.saturating_sub(ahead))
+    }
+}
+
+/// `retry-after-ms`, else `retry-after` in seconds or as a date measured against `now`.
+fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Millis> {
+    let millis = text(headers, "retry-after-ms").and_then(|value| number(&value, 1.0));
+    millis.or_else(|| {
+        let value = text(headers, "retry-after")?;
+        number(&value, 1_000.0).or_else(|| {
+            let until = parse_http_date(&value)?;
+            // A date that has passed says nothing, like a negative number.
+            (until >= now).then(|| until.since(now))
+        })
+    })
+}
+
+/// A number that is no less than zero, in the given unit of milliseconds, rounded up.
+fn number(value: &str, unit: f64) -> Option<Millis> {
+    let count: f64 = value.trim().parse().ok()?;
+    if !count.is_finite() || count.is_sign_negative() {
+        return None;
+    }
+    // Absurd waits saturate; the gate clamps them.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "float to integer saturates, which is what is wanted"
+    )]
+    let millis = (count * unit).ceil() as i64;
+    Some(Millis(millis))
+}
+
+fn limits(headers: &HeaderMap) -> Vec<ObservedLimit> {
+    [
+        (Dimension::Requests, "requests"),
+        (Dimension::InputTokens, "input-tokens"),
+        (Dimension::OutputTokens, "output-tokens"),
+        (Dimension::Tokens, "tokens"),
+    ]
+    .into_iter()
+    .filter_map(|(dimension, word)| {
+        let read = |what| -> Option<i64> {
+            text(headers, &format!("anthropic-ratelimit-{word}-{what}"))?.trim().parse().ok()
+        };
+        let limit = read("limit").filter(|limit| *limit >= 1)?;
+        Some(ObservedLimit {
+            dimension,
+            limit,
+            remaining: read("remaining").map(|left| left.max(0)),
+        })
+    })
+    .collect()
+}
+
+fn record(headers: &HeaderMap) -> Option<String> {
+    let kept: Map<String, Value> = RECORDED
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), text(headers, name)?.into())))
+        .collect();
+    (!kept.is_empty()).then(|| Value::Object(kept).to_string())
+}
+
+/// A header's value, shortened; bytes that are no UTF-8 are replaced.
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    let value = headers.get(name)?;
+    let value = String::from_utf8_lossy(value.as_bytes());
+    Some(value.trim().chars().take(VALUE_CHARS_MAX).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::calendar::parse_rfc3339;
+    use reqwest::header::{HeaderName, HeaderValue};
+
+    fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
+        pairs
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                    HeaderValue::from_str(value).unwrap(),
+                )
+            })
+            .collect()
+    }
+
+    fn local() -> Timestamp {
+        parse_rfc3339("2026-11-24T12:00:00Z").unwrap()
+    }
+
+    fn wait(pairs: &[(&str, &str)]) -> Option<i64> {
+        Head::read(429, &headers(pairs), local()).retry_after.map(|wait| wait.0)
+    }
+
+    #[test]
+    fn every_form_of_retry_after() {
+        for (value, millis) in [
+            ("7", Some(7_000)),
+            ("0", Some(0)),
+            ("0.25", Some(250)),
+            ("1.0001", Some(1_001)),
+            (" 3 ", Some(3_000)),
+            ("-1", None),
+            ("-0.5", None),
+            ("soon", None),
+            ("", None),
+            ("inf", None),
+            ("NaN", None),
+            ("1e400", None),
+            ("99999999999999999999", Some(i64::MAX)),
+            // The local clock stands in for a missing Date.
+            ("Tue, 24 Nov 2026 12:00:30 GMT", Some(30_000)),
+            ("Tue, 24 Nov 2026 11:59:30 GMT", None),
+        ] {
+            assert_eq!(wait(&[("retry-after", value)]), millis, "{value}");
+        }
+    }
+
+    #[test]
+    fn milliseconds_come_first_and_dates_are_measured_against_theirs() {
+        assert_eq!(wait(&[("retry-after", "7"), ("retry-after-ms", "1500.2")]), Some(1_501));
+        assert_eq!(wait(&[("retry-after", "7"), ("retry-after-ms", "x")]), Some(7_000));
+        let theirs = ("date", "Tue, 24 Nov 2026 15:00:00 GMT");
+        assert_eq!(wait(&[theirs, ("retry-after", "Tue, 24 Nov 2026 15:00:02 GMT")]), Some(2_000));
+        let head = Head::read(429, &headers(&[theirs]), local());
+        let until = parse_rfc3339("2026-11-24T15:30:00Z").unwrap();
+        assert_eq!(head.to_local(until), local() + Millis::from_secs(1_800));
+    }
+
+    #[test]
+    fn limits_are_read_and_nonsense_is_not() {
+        let head = Head::read(
+            200,
+            &headers(&[
+                ("anthropic-ratelimit-requests-limit", "50"),
+                ("anthropic-ratelimit-requests-remaining", "49"),
+                ("anthropic-ratelimit-input-tokens-limit", "30000"),
+                ("anthropic-ratelimit-output-tokens-limit", "many"),
+                ("anthropic-ratelimit-tokens-limit", "0"),
+                ("x-should-retry", "false"),
+                ("content-type", "Text/Event-Stream; charset=utf-8"),
+            ]),
+            local(),
+        );
+        assert_eq!(
+            head.limits,
+            [
+                ObservedLimit { dimension: Dimension::Requests, limit: 50, remaining: Some(49) },
+                ObservedLimit { dimension: Dimension::InputTokens, limit: 30_000, remaining: None },
+            ]
+        );
+        assert_eq!(head.should_retry, Some(false));
+        assert_eq!(head.media_type, "text/event-stream");
+    }
+
+    #[test]
+    fn the_record_is_a_fixed_list_with_short_values() {
+        let long = "9".repeat(1_000);
+        let head = Head::read(
+            200,
+            &headers(&[("request-id", "req_1"), ("set-cookie", "a=b"), ("retry-after", &long)]),
+            local(),
+        );
+        let record: Value = serde_json::from_str(&head.record.unwrap()).unwrap();
+        assert_eq!(record["request-id"], "req_1");
+        assert_eq!(record["retry-after"].as_str().unwrap().len(), 200);
+        assert!(record.get("set-cookie").is_none());
+        assert!(Head::read(200, &HeaderMap::new(), local()).record.is_none());
+    }
+}

@@ -1,0 +1,3 @@
+//! The daemon: loops, permits, timeouts, the order of shutdown.
+
+pub mod report;
