@@ -1,3 +1,160 @@
 //! The daemon: loops, permits, timeouts, the order of shutdown.
+//!
+//! `run` takes the database's lock, begins an epoch, recovers, and hands over to the scheduler.
 
+mod books;
+mod executor;
+mod notify;
+mod reaper;
 pub mod report;
+mod scheduler;
+mod signals;
+mod snapshot;
+mod spool;
+mod turn;
+mod wake;
+mod window;
+mod writer;
+
+use crate::claude::{Auth, Client, ClientConfig, ClientError};
+use crate::clock::{Clock, Entropy};
+use crate::config::Config;
+use crate::store::{Store, StoreError};
+use books::{Books, Context};
+use secrecy::SecretString;
+use spool::Spool;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a write waits for another writer before the turn is put off.
+const BUSY: Duration = Duration::from_secs(1);
+
+/// A configuration and a key, read anew.
+pub struct Reloaded {
+    /// Checked.
+    pub config: Config,
+    /// Perhaps another one.
+    pub key: SecretString,
+}
+
+/// Reads configuration and key again, at SIGHUP.
+pub type Reload = Box<dyn FnMut() -> Result<Reloaded, String> + Send>;
+
+/// How a daemon is run.
+pub struct Options {
+    /// Checked.
+    pub config: Config,
+    /// The API key.
+    pub key: SecretString,
+    /// Ends when there is nothing to do.
+    pub until_empty: bool,
+    /// Real or by hand.
+    pub clock: Clock,
+    /// For jitter.
+    pub entropy: Entropy,
+    /// `NOTIFY_SOCKET`, under systemd.
+    pub notify_socket: Option<String>,
+    /// This machine's name.
+    pub host: String,
+    /// See [`Reload`].
+    pub reload: Option<Reload>,
+}
+
+/// Why a daemon ended in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Somebody stopped it.
+    Stopped,
+    /// `until_empty`: nothing is left to do without a person.
+    Empty {
+        /// A job failed while it ran.
+        failed: bool,
+        /// Something is held, paused, parked, or stopped by a budget.
+        stuck: bool,
+    },
+}
+
+/// Why a daemon could not run, or not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The client could not be built.
+    #[error("cannot call the provider")]
+    Client(#[source] ClientError),
+    /// The spool cannot be opened.
+    #[error("cannot open the spool beside the database")]
+    Spool(#[source] std::io::Error),
+    /// Signals cannot be received.
+    #[error("cannot receive signals")]
+    Signals(#[source] std::io::Error),
+    /// Another daemon has taken the database over.
+    #[error("a newer daemon has taken over this database; this one stopped and wrote nothing more")]
+    Fenced,
+    /// A bug.
+    #[error("a turn of the scheduler panicked; start the daemon again, it recovers")]
+    Panicked,
+}
+
+/// Runs the daemon until it is stopped or, with `until_empty`, has nothing left to do.
+///
+/// # Errors
+/// When the database is missing, foreign, newer, locked or damaged, when the client cannot be
+/// built, and when the database fails in a way that only a restart can recover from.
+pub async fn run(options: Options) -> Result<Ended, DaemonError> {
+    let config = Arc::new(options.config.clone());
+    let client =
+        client_of(&config, options.key.clone(), &options.clock).map_err(DaemonError::Client)?;
+    let store = Store::open_for_daemon(&config.database, BUSY).await?;
+    let mut spool = Spool::open(&config.database).map_err(DaemonError::Spool)?;
+    let known = store.last_time().await?;
+    let now = options.clock.now().max(known);
+    let pid = std::process::id();
+    let epoch = store.begin_epoch(pid, &options.host, env!("CARGO_PKG_VERSION"), now).await?;
+    let context = Context::new(
+        store,
+        epoch,
+        options.clock.clone(),
+        known,
+        options.entropy.clone(),
+        config.max_in_flight,
+    );
+    let ledger = reaper::recover(&context, &config, &mut spool).await?;
+    tracing::info!(
+        epoch = epoch.0,
+        database = %config.database.display(),
+        provider = client.host(),
+        max_in_flight = config.max_in_flight,
+        "started"
+    );
+    let books = Books::new(config, ledger);
+    scheduler::Scheduler::new(Arc::new(context), client, books, spool, options).run().await
+}
+
+fn client_of(config: &Config, key: SecretString, clock: &Clock) -> Result<Client, ClientError> {
+    let provider = &config.provider;
+    let settings = ClientConfig {
+        base_url: provider.base_url.clone(),
+        auth: if provider.bearer { Auth::Bearer } else { Auth::XApiKey },
+        anthropic_version: provider.anthropic_version.clone(),
+        anthropic_beta: provider.anthropic_beta.clone(),
+        proxy: provider.proxy.clone(),
+        ca_file: provider.ca_file.clone(),
+        max_response_bytes: provider.max_response_bytes,
+        request_timeout: config.request_timeout,
+        ..ClientConfig::default()
+    };
+    Client::new(settings, key, clock.clone())
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}

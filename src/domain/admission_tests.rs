@@ -101,7 +101,7 @@ fn a_paused_or_full_queue_does_not_stop_the_others() {
     let mut shares = Shares::default();
     let paused = QueuePolicy { paused: true, ..QueuePolicy::default() };
     let narrow = QueuePolicy { max_in_flight: Some(1), ..QueuePolicy::default() };
-    shares.set_policies([("p".into(), paused), ("n".into(), narrow)].into());
+    shares.set_policies([("p".into(), paused), ("n".into(), narrow)].into(), false);
     let on = |id, queue: &str| Candidate { queue: queue.into(), ..job(id) };
     let jobs = [on(1, "p"), on(2, "n"), on(3, "n"), on(4, "free")];
     let situation = Situation {

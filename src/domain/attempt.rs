@@ -2,10 +2,11 @@
 
 use super::limit::Dimension;
 use super::time::{Millis, Timestamp};
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 
 /// What the provider says a call used, in tokens.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
     /// Input after the last cache breakpoint.
     pub input_tokens: i64,

@@ -75,6 +75,14 @@ impl Bucket {
         self.as_of = as_of;
     }
 
+    /// Begins lacking what another bucket of the same thing lacks, with its calls in flight.
+    pub fn inherit(&mut self, old: &Bucket, now: Timestamp) {
+        let lacking = old.capacity_shares().saturating_sub(old.shares(now)) / old.period.0;
+        self.level = self.capacity_shares().saturating_sub(self.in_shares(lacking));
+        self.as_of = now;
+        self.held = old.held;
+    }
+
     /// Tokens that fit at all.
     pub fn capacity(&self) -> i64 {
         self.capacity_shares() / self.period.0

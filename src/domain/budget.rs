@@ -5,6 +5,7 @@
 
 use super::price::Nanousd;
 use super::time::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// What a budget counts, and how much of it.
@@ -71,7 +72,7 @@ impl BudgetSpec {
 }
 
 /// The most a call can use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Worst {
     /// Input tokens.
     pub input_tokens: i64,

@@ -35,17 +35,21 @@ pub struct Shares {
     virtual_times: BTreeMap<Arc<str>, i64>,
     in_flight: BTreeMap<Arc<str>, u32>,
     active: BTreeSet<Arc<str>>,
+    all_paused: bool,
 }
 
 impl Shares {
-    /// Takes over new policies; what was served stays.
-    pub fn set_policies(&mut self, policies: BTreeMap<Arc<str>, QueuePolicy>) {
+    /// Takes over new policies; what was served stays. `all_paused`: no queue may start.
+    pub fn set_policies(&mut self, policies: BTreeMap<Arc<str>, QueuePolicy>, all_paused: bool) {
         self.policies = policies;
+        self.all_paused = all_paused;
     }
 
     /// The policy of a queue, the default one when none was given.
     pub fn policy(&self, queue: &str) -> QueuePolicy {
-        self.policies.get(queue).cloned().unwrap_or_default()
+        let mut policy = self.policies.get(queue).cloned().unwrap_or_default();
+        policy.paused |= self.all_paused;
+        policy
     }
 
     /// Calls of a queue that are out.
@@ -112,6 +116,7 @@ mod tests {
                     (Arc::from(*name), policy)
                 })
                 .collect(),
+            false,
         );
         shares
     }

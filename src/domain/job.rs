@@ -46,7 +46,7 @@ pub enum JobState {
 }
 
 /// What happens to a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum JobEvent {
     /// An attempt begins.
     Lease,

@@ -160,6 +160,20 @@ impl Meter {
         }
     }
 
+    /// The same thing counted over the same period.
+    fn is_same(&self, other: &Meter) -> bool {
+        (self.spec.dimension, self.spec.per) == (other.spec.dimension, other.spec.per)
+    }
+
+    /// Sets aside again for a call in flight.
+    fn adopt(&mut self, call: &Reservation) {
+        let charge = call.expected.charge(self.spec.dimension, call.mode);
+        match &mut self.level {
+            Level::Bucket(bucket) => bucket.adopt(charge),
+            Level::Window(window) => window.reserve(charge, call.reserved_at),
+        }
+    }
+
     /// As for buckets and windows: `None` when a call in flight must end first.
     fn wait(&self, amount: i64, now: Timestamp) -> Option<Millis> {
         match &self.level {
@@ -190,6 +204,28 @@ impl Pool {
         Pool { spec: Arc::new(spec), meters, gate: Gate::default(), in_flight: 0, trust: 1 }
     }
 
+    /// Takes over gate and levels from what this pool was before.
+    fn inherit(&mut self, old: &Pool, now: Timestamp) {
+        self.gate = old.gate.clone();
+        self.trust = old.trust;
+        if self.spec.limits.is_empty() {
+            Arc::make_mut(&mut self.spec).limits.clone_from(&old.spec.limits);
+            self.meters.clone_from(&old.meters);
+        }
+        for meter in &mut self.meters {
+            let Some(before) = old.meters.iter().find(|before| before.is_same(meter)) else {
+                continue;
+            };
+            if before.spec == meter.spec {
+                meter.level = before.level.clone();
+            } else if let (Level::Bucket(new), Level::Bucket(old)) =
+                (&mut meter.level, &before.level)
+            {
+                new.inherit(old, now);
+            }
+        }
+    }
+
     /// Whether its limits are still to be taken from headers.
     pub fn is_unknown(&self) -> bool {
         self.meters.is_empty()
@@ -214,23 +250,32 @@ impl Ledger {
         Ledger { pools, budgets, account: Gate::default() }
     }
 
-    /// Takes over new limits and budgets, keeping the level of every limit that is the same.
-    pub fn reconfigure(&mut self, pools: Vec<PoolSpec>, budgets: Vec<Budget>, now: Timestamp) {
+    /// Takes over new limits and budgets. A limit that is the same keeps its level; one that
+    /// changed lacks what the old one lacked. `open` are the calls in flight.
+    pub fn reconfigure(
+        &mut self,
+        pools: Vec<PoolSpec>,
+        budgets: Vec<Budget>,
+        open: &[&Reservation],
+        now: Timestamp,
+    ) {
         let mut fresh = Ledger::new(pools, budgets, now);
-        for pool in &mut fresh.pools {
-            let Some(old) = self.pools.iter().find(|old| old.spec.name == pool.spec.name) else {
-                continue;
-            };
-            pool.gate = old.gate.clone();
-            pool.in_flight = old.in_flight;
-            pool.trust = old.trust;
-            if pool.spec.limits.is_empty() {
-                Arc::make_mut(&mut pool.spec).limits.clone_from(&old.spec.limits);
-                pool.meters.clone_from(&old.meters);
+        for call in open {
+            for budget in fresh.budgets.iter_mut().filter(|one| one.spec.covers(&call.queue)) {
+                budget.adopt(&call.worst, call.reserved_at);
             }
+        }
+        for pool in &mut fresh.pools {
+            let old = self.pools.iter().find(|old| old.spec.name == pool.spec.name);
+            if let Some(old) = old {
+                pool.inherit(old, now);
+            }
+            let calls = open.iter().filter(|call| call.pool == pool.spec.name);
+            pool.in_flight = u32::try_from(calls.clone().count()).unwrap_or(u32::MAX);
             for meter in &mut pool.meters {
-                if let Some(same) = old.meters.iter().find(|old| old.spec == meter.spec) {
-                    meter.level = same.level.clone();
+                let known = old.is_some_and(|old| old.meters.iter().any(|one| one.is_same(meter)));
+                if !known {
+                    calls.clone().for_each(|call| meter.adopt(call));
                 }
             }
         }
@@ -330,13 +375,7 @@ impl Ledger {
             return;
         };
         pool.in_flight += 1;
-        for meter in &mut pool.meters {
-            let charge = call.expected.charge(meter.spec.dimension, call.mode);
-            match &mut meter.level {
-                Level::Bucket(bucket) => bucket.adopt(charge),
-                Level::Window(window) => window.reserve(charge, call.reserved_at),
-            }
-        }
+        pool.meters.iter_mut().for_each(|meter| meter.adopt(call));
     }
 
     /// Ends a call's reservation.

@@ -8,6 +8,7 @@ use super::limit::{Dimension, OutputMode, PoolName};
 use super::price::{self, Nanousd};
 use super::time::Timestamp;
 use super::{bucket::Charge, limit::PoolSpec};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// Tokens added to the bytes of a body for the worst case of its input: the provider's own
@@ -15,7 +16,7 @@ use std::sync::Arc;
 const WORST_INPUT_EXTRA: i64 = 1_024;
 
 /// What counts towards the rate limits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amounts {
     /// Calls: one, or none when the provider did not count it.
     pub requests: i64,
@@ -54,7 +55,7 @@ impl Amounts {
 }
 
 /// What a call sets aside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reservation {
     /// Whose limits.
     pub pool: PoolName,
@@ -116,7 +117,7 @@ pub struct CallSize {
 }
 
 /// How a reservation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SettlementKind {
     /// By what the provider said it used.
     Actual,
@@ -138,7 +139,7 @@ impl SettlementKind {
 }
 
 /// What ends a reservation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settlement {
     /// On what grounds.
     pub kind: SettlementKind,

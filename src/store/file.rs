@@ -9,6 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::mem::ManuallyDrop;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `application_id` in the header: "claq".
 pub const APPLICATION_ID: u32 = 0x636c_6171;
@@ -22,6 +23,8 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 pub struct DatabaseFile {
     path: PathBuf,
     file: ManuallyDrop<File>,
+    /// Whether the daemon's lock was taken through this descriptor.
+    is_ours: AtomicBool,
 }
 
 /// Whether a daemon holds the database.
@@ -66,7 +69,11 @@ impl DatabaseFile {
     }
 
     fn checked(path: &Path, file: File) -> Result<DatabaseFile, StoreError> {
-        let this = DatabaseFile { path: path.to_owned(), file: ManuallyDrop::new(file) };
+        let this = DatabaseFile {
+            path: path.to_owned(),
+            file: ManuallyDrop::new(file),
+            is_ours: AtomicBool::new(false),
+        };
         this.check_header()?;
         this.check_file_system()?;
         Ok(this)
@@ -128,7 +135,10 @@ impl DatabaseFile {
     pub fn lock(&self) -> Result<(), StoreError> {
         use rustix::fs::{FlockOperation, flock};
         match flock(&*self.file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.is_ours.store(true, Ordering::Relaxed);
+                Ok(())
+            }
             Err(rustix::io::Errno::WOULDBLOCK) => {
                 Err(StoreError::Locked { path: self.path.clone(), pid: self.holder().pid })
             }
@@ -140,6 +150,10 @@ impl DatabaseFile {
 
     /// Whether a daemon runs on this file; looks without taking anything.
     pub fn holder(&self) -> Holder {
+        // To try for one's own lock would let it go.
+        if self.is_ours.load(Ordering::Relaxed) {
+            return Holder { held: true, pid: Some(std::process::id()) };
+        }
         let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
         if let Some(pid) = self.inode().and_then(|inode| flock_holder(&locks, inode)) {
             return Holder { held: true, pid: (pid > 0).then_some(pid) };

@@ -6,6 +6,7 @@ use crate::domain::ledger::Reason;
 use crate::domain::limit::OutputMode;
 use crate::domain::reservation::{Reservation, Settlement};
 use crate::domain::time::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// A ready job with its body, as the producer wrote it.
@@ -52,7 +53,7 @@ pub struct Fresh {
 }
 
 /// What a committed start gives the right to do: one call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
     /// The fencing token.
     pub attempt: AttemptId,
@@ -93,7 +94,7 @@ pub struct Unfit {
 }
 
 /// What becomes of a job after an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Next {
     /// What happened.
     pub event: JobEvent,
@@ -108,14 +109,14 @@ pub struct Next {
 }
 
 /// An attempt's end, to be written.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ending {
     /// The lease it ends.
     pub lease: Lease,
     /// What it cost.
     pub settlement: Settlement,
     /// The word for `attempts.outcome`.
-    pub outcome: &'static str,
+    pub outcome: String,
     /// Of the response.
     pub http_status: Option<u16>,
     /// The provider's id.
@@ -226,8 +227,8 @@ pub struct Snapshots {
     pub limits: Vec<LimitSnapshot>,
     /// All budgets.
     pub budgets: Vec<BudgetSnapshot>,
-    /// All that are shut.
-    pub gates: Vec<GateRow>,
+    /// All that are shut; `None`: leave what is there.
+    pub gates: Option<Vec<GateRow>>,
 }
 
 /// A settled call that a window may still count.

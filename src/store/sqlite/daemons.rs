@@ -18,7 +18,8 @@ UPDATE daemons SET stopped_at = ?2, heartbeat_at = ?2, report = ?3 WHERE epoch =
 
 pub(super) const LAST_TIME: &str = "-- last_time
 SELECT max(coalesce((SELECT max(heartbeat_at) FROM daemons), 0),
-  coalesce((SELECT max(reserved_at) FROM attempts), 0))";
+  coalesce((SELECT max(reserved_at) FROM attempts), 0),
+  coalesce((SELECT max(counted_at) FROM attempts WHERE counted_at IS NOT NULL), 0))";
 
 impl Store {
     /// Begins a daemon's life.

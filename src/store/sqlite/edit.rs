@@ -38,23 +38,29 @@ pub(super) const SELECT_IDS: &str =
 
 pub(super) const REQUEST_CANCEL: &str = "-- request_cancel
 UPDATE jobs SET cancel_requested = ?2
-WHERE id IN (SELECT value FROM json_each(?1)) AND cancel_requested < ?2";
+WHERE id IN (SELECT value FROM json_each(?1)) AND cancel_requested < ?2
+  AND id IN (SELECT id FROM job_state
+    WHERE id IN (SELECT value FROM json_each(?1)) AND state IN ('queued', 'running', 'held'))";
 
 pub(super) const RETRY: &str = "-- retry
 UPDATE job_state SET state = 'queued', next_attempt_at = NULL, counted_attempts = 0,
   finished_seq = NULL, finished_at = NULL, error_class = NULL, error = NULL, expires_at = NULL
 WHERE id IN (SELECT value FROM json_each(?1)) AND state IN ('succeeded', 'failed', 'cancelled')";
 
+/// Of the jobs that are to be retried, before they are.
 pub(super) const UNCANCEL: &str = "-- uncancel
 UPDATE jobs SET cancel_requested = 0
-WHERE id IN (SELECT value FROM json_each(?1)) AND cancel_requested <> 0";
+WHERE id IN (SELECT value FROM json_each(?1)) AND cancel_requested <> 0
+  AND id IN (SELECT id FROM job_state
+    WHERE id IN (SELECT value FROM json_each(?1)) AND finished_seq IS NOT NULL)";
 
 pub(super) const HOLD: &str = "-- hold
 UPDATE job_state SET state = 'held', error_class = 'held', error = 'held by hand'
 WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'queued'";
 
+/// `next_attempt_at` stays: a job held before its time still waits for it.
 pub(super) const RELEASE: &str = "-- release
-UPDATE job_state SET state = 'queued', next_attempt_at = NULL, error_class = NULL, error = NULL
+UPDATE job_state SET state = 'queued', error_class = NULL, error = NULL
 WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'held'";
 
 pub(super) const PAUSE: &str = "-- pause

@@ -11,12 +11,14 @@ use serde_json::json;
 use sqlx::Row;
 use std::collections::HashMap;
 
-/// Candidates were read outside the transaction: only those still ready count.
+/// Candidates were read outside the transaction: only those still ready count, and none when a
+/// newer daemon has taken over.
 pub(super) const STILL_READY: &str = "-- still_ready
 SELECT s.id, s.counted_attempts FROM json_each(?1) AS wanted
 JOIN job_state AS s ON s.id = wanted.value
 WHERE s.state = 'queued' AND s.next_attempt_at IS NULL AND s.cancel_requested = 0
-  AND (s.expires_at IS NULL OR s.expires_at > ?2)";
+  AND (s.expires_at IS NULL OR s.expires_at > ?2)
+  AND ?3 = (SELECT max(epoch) FROM daemons)";
 
 pub(super) const RESERVE: &str = "-- reserve
 INSERT INTO attempts (job_id, number, epoch, queue, batch, pool, model, output_mode, body_bytes,
@@ -27,6 +29,7 @@ SELECT s.id, s.attempts + 1, ?2, s.queue, s.batch, v.value ->> 'pool', v.value -
   v.value ->> 'input', v.value ->> 'output', v.value ->> 'worst_input', v.value ->> 'worst_output',
   v.value ->> 'nanousd', v.value ->> 'reason'
 FROM json_each(?1) AS v JOIN job_state AS s ON s.id = (v.value ->> 'job')
+WHERE s.state = 'queued'
 RETURNING id, job_id";
 
 pub(super) const LEASE: &str = "-- lease
@@ -65,6 +68,7 @@ impl Store {
         let rows = sqlx::query(STILL_READY)
             .bind(ids(candidates))
             .bind(now.0)
+            .bind(epoch.0)
             .fetch_all(&mut *tx)
             .await
             .doing("check candidates")?;

@@ -249,8 +249,8 @@ pub(super) async fn write_snapshots(
             .await
             .doing("write budgets")?;
     }
-    let gates: Vec<Value> = snapshots
-        .gates
+    let Some(gates) = &snapshots.gates else { return Ok(()) };
+    let gates: Vec<Value> = gates
         .iter()
         .map(|row| json!({ "name": row.name, "reason": row.reason, "until": row.until.map(|at| at.0) }))
         .collect();

@@ -4,9 +4,12 @@ mod daemons;
 mod edit;
 mod lease;
 mod ledger;
+mod narrow;
 mod queue;
 mod read;
 mod settle;
+#[cfg(test)]
+mod statements;
 
 pub use edit::{Edited, NewJob, Selector};
 pub use lease::Admission;
@@ -19,9 +22,34 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{ConnectOptions, Row, Sqlite, Transaction};
+use sqlx::{ConnectOptions, Connection, Row, Sqlite, Transaction};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// The migrator's own table may be all there is, after a crash.
+pub(super) const IDENTITY: &str = "-- identity
+SELECT sqlite_version() AS engine,
+  (SELECT application_id FROM pragma_application_id) AS application_id,
+  (SELECT user_version FROM pragma_user_version) AS user_version,
+  (SELECT count(*) FROM sqlite_schema WHERE tbl_name <> '_sqlx_migrations') AS objects";
+
+pub(super) const JOURNAL_MODE: &str = "-- journal_mode
+PRAGMA journal_mode";
+
+pub(super) const DATA_VERSION: &str = "-- data_version
+PRAGMA data_version";
+
+pub(super) const CHECKPOINT_PASSIVE: &str = "-- checkpoint_passive
+PRAGMA wal_checkpoint(PASSIVE)";
+
+pub(super) const CHECKPOINT_TRUNCATE: &str = "-- checkpoint_truncate
+PRAGMA wal_checkpoint(TRUNCATE)";
+
+pub(super) const BACKUP: &str = "-- backup
+VACUUM INTO ?1";
+
+pub(super) const INTEGRITY: &str = "-- integrity
+PRAGMA integrity_check";
 
 /// Oldest SQLite without the WAL-reset bug.
 const OLDEST: i64 = 3_051_003;
@@ -49,6 +77,7 @@ impl Store {
     /// When the file is not ours, or cannot be written.
     pub async fn create(path: &Path, group: bool) -> Result<Store, StoreError> {
         let file = DatabaseFile::create(path, group)?;
+        examine(path, BUSY).await?;
         let store = Store::connect(path, file, BUSY).await?;
         store.migrate().await?;
         Ok(store)
@@ -60,9 +89,10 @@ impl Store {
     /// When it is missing, not ours, newer than this program, or not yet migrated.
     pub async fn open(path: &Path) -> Result<Store, StoreError> {
         let file = DatabaseFile::open(path)?;
-        let store = Store::connect(path, file, BUSY).await?;
-        store.check_schema().await?;
-        Ok(store)
+        if examine(path, BUSY).await? == 0 {
+            return Err(StoreError::Missing { path: path.to_owned() });
+        }
+        Store::connect(path, file, BUSY).await
     }
 
     /// Opens it for the daemon: takes the lock, then brings the schema up to date.
@@ -72,6 +102,7 @@ impl Store {
     pub async fn open_for_daemon(path: &Path, busy: Duration) -> Result<Store, StoreError> {
         let file = DatabaseFile::open(path)?;
         file.lock()?;
+        examine(path, busy).await?;
         let store = Store::connect(path, file, busy).await?;
         store.migrate().await?;
         Ok(store)
@@ -124,22 +155,12 @@ impl Store {
             writer: pool(1).connect_lazy_with(writer),
             readers: pool(READERS).connect_lazy_with(readers),
         };
-        store.check_engine().await?;
-        store.check_identity().await?;
+        store.check_mode().await?;
         Ok(store)
     }
 
-    async fn check_engine(&self) -> Result<(), StoreError> {
-        const VERSION: &str = "-- engine_version\nSELECT sqlite_version()";
-        let version: String = sqlx::query_scalar(VERSION)
-            .fetch_one(&self.readers)
-            .await
-            .doing("open the database")?;
-        if version_number(&version) < OLDEST {
-            return Err(StoreError::OldSqlite { found: version });
-        }
-        const MODE: &str = "-- engine_journal_mode\nPRAGMA journal_mode";
-        let mode: String = sqlx::query_scalar(MODE)
+    async fn check_mode(&self) -> Result<(), StoreError> {
+        let mode: String = sqlx::query_scalar(JOURNAL_MODE)
             .fetch_one(&self.readers)
             .await
             .doing("read the journal mode")?;
@@ -149,38 +170,11 @@ impl Store {
         Ok(())
     }
 
-    /// The header on disk may be older than the WAL: ask again through SQLite.
-    async fn check_identity(&self) -> Result<(), StoreError> {
-        const IDENTITY: &str = "-- identity\nSELECT \
-             (SELECT application_id FROM pragma_application_id) AS application_id, \
-             (SELECT user_version FROM pragma_user_version) AS user_version, \
-             (SELECT count(*) FROM sqlite_schema) AS objects";
-        let row = sqlx::query(IDENTITY)
-            .fetch_one(&self.readers)
-            .await
-            .doing("read the schema version")?;
-        let (id, version): (i64, i64) = (row.get("application_id"), row.get("user_version"));
-        file::check_identity(&self.path, id, version)?;
-        if id == 0 && row.get::<i64, _>("objects") > 0 {
-            let found = "it has tables, and none of them are ours".to_owned();
-            return Err(StoreError::Foreign { path: self.path.clone(), found });
-        }
-        Ok(())
-    }
-
-    async fn check_schema(&self) -> Result<(), StoreError> {
-        const VERSION: &str = "-- schema_version\nSELECT user_version FROM pragma_user_version";
-        let version: i64 = sqlx::query_scalar(VERSION)
-            .fetch_one(&self.readers)
-            .await
-            .doing("read the schema version")?;
-        if version == 0 {
-            return Err(StoreError::Missing { path: self.path.clone() });
-        }
-        Ok(())
-    }
-
+    /// When another process migrates at the same moment, the second look finds its work done.
     async fn migrate(&self) -> Result<(), StoreError> {
+        if migrator().run(&self.writer).await.is_ok() {
+            return Ok(());
+        }
         migrator()
             .run(&self.writer)
             .await
@@ -191,14 +185,20 @@ impl Store {
         self.writer.begin_with("BEGIN IMMEDIATE").await.doing("begin a write")
     }
 
+    /// A number that changes when somebody else commits, and not when this store does.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn data_version(&self) -> Result<i64, StoreError> {
+        sqlx::query_scalar(DATA_VERSION).fetch_one(&self.writer).await.doing("look for new commits")
+    }
+
     /// Moves committed pages from the WAL into the database without waiting for anybody.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn checkpoint(&self, truncate: bool) -> Result<(), StoreError> {
-        const PASSIVE: &str = "-- checkpoint_passive\nPRAGMA wal_checkpoint(PASSIVE)";
-        const TRUNCATE: &str = "-- checkpoint_truncate\nPRAGMA wal_checkpoint(TRUNCATE)";
-        let statement = if truncate { TRUNCATE } else { PASSIVE };
+        let statement = if truncate { CHECKPOINT_TRUNCATE } else { CHECKPOINT_PASSIVE };
         sqlx::query(statement).execute(&self.writer).await.doing("checkpoint the WAL")?;
         Ok(())
     }
@@ -208,7 +208,6 @@ impl Store {
     /// # Errors
     /// When the copy cannot be written.
     pub async fn backup(&self, to: &Path) -> Result<(), StoreError> {
-        const BACKUP: &str = "-- backup\nVACUUM INTO ?1";
         sqlx::query(BACKUP)
             .bind(to.to_string_lossy().into_owned())
             .execute(&self.writer)
@@ -222,9 +221,8 @@ impl Store {
     /// # Errors
     /// When it cannot even be read.
     pub async fn integrity(&self) -> Result<Vec<String>, StoreError> {
-        const CHECK: &str = "-- integrity\nPRAGMA integrity_check";
         let rows: Vec<String> =
-            sqlx::query_scalar(CHECK).fetch_all(&self.readers).await.doing("check the database")?;
+            sqlx::query_scalar(INTEGRITY).fetch_all(&self.readers).await.doing("check the database")?;
         Ok(rows.into_iter().filter(|row| row != "ok").collect())
     }
 
@@ -233,6 +231,28 @@ impl Store {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// Makes sure, through SQLite but without writing a byte, that the file is ours or new, and gives
+/// its schema version. (The header on disk may be older than the WAL.)
+async fn examine(path: &Path, busy: Duration) -> Result<i64, StoreError> {
+    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(busy);
+    let connection = options.disable_statement_logging().connect().await;
+    let mut connection = connection.doing("open the database")?;
+    let row = sqlx::query(IDENTITY).fetch_one(&mut connection).await;
+    let row = row.doing("read the schema version")?;
+    connection.close().await.doing("read the schema version")?;
+    let engine: String = row.get("engine");
+    if version_number(&engine) < OLDEST {
+        return Err(StoreError::OldSqlite { found: engine });
+    }
+    let (id, version): (i64, i64) = (row.get("application_id"), row.get("user_version"));
+    file::check_identity(path, id, version)?;
+    if id == 0 && row.get::<i64, _>("objects") > 0 {
+        let found = "it has tables, and none of them are ours".to_owned();
+        return Err(StoreError::Foreign { path: path.to_owned(), found });
+    }
+    Ok(version)
 }
 
 /// The schema, forward only and additive.

@@ -328,7 +328,7 @@ impl Store {
     }
 }
 
-fn counts_of(rows: &[SqliteRow]) -> Counts {
+pub(super) fn counts_of(rows: &[SqliteRow]) -> Counts {
     let mut counts = Counts::default();
     for row in rows {
         counts.set(row.get("state"), row.get("jobs"));

@@ -1,0 +1,251 @@
+//! `claudeq add`: one job, and with `--wait` its answer.
+
+use super::context::{Context, busy};
+use super::exit::{Exit, failure};
+use super::output;
+use super::render::escape;
+use super::wait::{self, Ended, Watched};
+use crate::clock::calendar;
+use crate::domain::job::{JobId, JobState};
+use crate::domain::time::{Millis, Timestamp};
+use crate::store::{NewJob, Selector, Store};
+use anyhow::Context as _;
+use clap::{ArgGroup, Args};
+use serde_json::json;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// Standard input.
+const STDIN: &str = "-";
+
+/// Add a job
+#[derive(Args, Debug)]
+#[command(
+    group = ArgGroup::new("body").required(true),
+    after_help = "Examples:\n  \
+        claudeq add \"Say hi\"\n  \
+        claudeq add --wait --model claude-haiku-4-5 \"Say hi\"\n  \
+        git diff | claudeq add - --system \"Review this.\" --batch reviews\n  \
+        claudeq add --file request.json --key invoice-17 --run-at 2h\n\n\
+        Prints the job's id. A job with the same queue and key is added once.\n\
+        With --wait: 0 answered, 1 failed or cancelled, 8 held, 69 no daemon runs."
+)]
+pub(crate) struct AddArgs {
+    /// The user turn; - reads it from standard input (a line feed at the end is left out)
+    #[arg(group = "body")]
+    prompt: Option<String>,
+    /// A Messages API body as JSON in place of a prompt; - is standard input
+    #[arg(long, short, group = "body", value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Wait for the answer and print its text
+    #[arg(long, short)]
+    wait: bool,
+    /// Model [default: the queue's, then the configuration's]
+    #[arg(long)]
+    model: Option<String>,
+    /// Most tokens of the answer
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    max_tokens: Option<i64>,
+    /// System prompt
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Queue
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    queue: String,
+    /// A label to wait for, list and export by
+    #[arg(long, value_name = "NAME")]
+    batch: Option<String>,
+    /// Your own id: the same queue and key are never added twice
+    #[arg(long)]
+    key: Option<String>,
+    /// From -100 to 100, higher goes first
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    priority: i64,
+    /// Not before: a duration from now, such as 2h, or a time, such as 2026-09-01T06:00:00Z
+    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
+    run_at: Option<When>,
+    /// No new attempt after: as --run-at
+    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
+    expires_at: Option<When>,
+    /// Attempts before it fails [default: the configuration's]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    max_attempts: Option<i64>,
+    /// Text of your own, given back with the result
+    #[arg(long, value_name = "TEXT")]
+    metadata: Option<String>,
+}
+
+/// A point in time as people say it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    In(Millis),
+    At(Timestamp),
+}
+
+fn parse_when(text: &str) -> Result<When, String> {
+    if let Some(at) = calendar::parse_rfc3339(text) {
+        return Ok(When::At(at));
+    }
+    humantime::parse_duration(text)
+        .map(|span| When::In(span.into()))
+        .map_err(|_| "neither a duration such as 2h nor a time such as 2026-09-01T06:00:00Z".into())
+}
+
+impl When {
+    fn from(self, now: Timestamp) -> Timestamp {
+        match self {
+            When::In(span) => now + span,
+            When::At(at) => at,
+        }
+    }
+}
+
+pub(crate) async fn run(args: &AddArgs, context: &Context) -> anyhow::Result<Exit> {
+    let job = new_job(args, context.now())?;
+    let store = context.store().await?;
+    let id = store.add_job(&job).await.map_err(|error| busy(&store, error))?;
+    if args.wait {
+        return answer(&store, id, context).await;
+    }
+    if context.global.json {
+        output::json_lines(&context.screen, &[json!({ "id": id })])?;
+    } else {
+        output::line(&id.to_string())?;
+    }
+    if context.screen.terminal && !store.holder().held {
+        output::note("no daemon runs: it starts when `claudeq daemon` does");
+    }
+    Ok(Exit::Ok)
+}
+
+fn new_job(args: &AddArgs, now: Timestamp) -> anyhow::Result<NewJob> {
+    let (prompt, request) = match (&args.prompt, &args.file) {
+        (_, Some(path)) => (None, Some(request_from(path)?)),
+        (Some(prompt), None) if prompt == STDIN => (Some(prompt_from_stdin()?), None),
+        (prompt, None) => (prompt.clone(), None),
+    };
+    Ok(NewJob {
+        prompt,
+        request,
+        system: args.system.clone(),
+        model: args.model.clone(),
+        max_tokens: args.max_tokens,
+        queue: Some(args.queue.clone()),
+        batch: args.batch.clone(),
+        key: args.key.clone(),
+        priority: args.priority,
+        run_at: args.run_at.map(|when| when.from(now)),
+        expires_at: args.expires_at.map(|when| when.from(now)),
+        max_attempts: args.max_attempts,
+        metadata: args.metadata.clone(),
+    })
+}
+
+fn prompt_from_stdin() -> anyhow::Result<String> {
+    let mut text = read_text(Path::new(STDIN))?;
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    Ok(text)
+}
+
+/// A body from a file; refused here when it is no JSON object, before anything is inserted.
+fn request_from(path: &Path) -> anyhow::Result<String> {
+    let text = read_text(path)?;
+    let name = name_of(path);
+    let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
+        let message = error.to_string();
+        let what = message.split(" at line ").next().unwrap_or_default();
+        let message = format!("{name}:{}:{}: no JSON: {what}", error.line(), error.column());
+        failure(Exit::BadInput, message)
+    })?;
+    if !value.is_object() {
+        let message =
+            format!("{name}: a Messages API body is a JSON object, such as {{\"messages\": […]}}");
+        return Err(failure(Exit::BadInput, message));
+    }
+    Ok(text)
+}
+
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    let name = name_of(path);
+    let mut bytes = Vec::new();
+    if path == Path::new(STDIN) {
+        std::io::stdin().lock().read_to_end(&mut bytes)
+    } else {
+        std::fs::read(path).map(|read| {
+            bytes = read;
+            bytes.len()
+        })
+    }
+    .with_context(|| format!("cannot read {name}"))?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        failure(Exit::BadInput, format!("{name} is not UTF-8 text (byte {})", at + 1))
+    })
+}
+
+fn name_of(path: &Path) -> String {
+    if path == Path::new(STDIN) { "standard input".to_owned() } else { path.display().to_string() }
+}
+
+/// Waits for one job and prints what it answered.
+async fn answer(store: &Store, id: JobId, context: &Context) -> anyhow::Result<Exit> {
+    let which = Selector { ids: vec![id], ..Selector::default() };
+    let watched = Watched { store, which: &which, timeout: None, talkative: false };
+    match wait::until_still(&watched, context).await? {
+        Ended::Still(counts) if counts.held > 0 => {
+            output::note(&format!("claudeq: job {id} is held: claudeq show {id}"));
+            return Ok(Exit::Unfinished);
+        }
+        Ended::Still(_) => {}
+        Ended::NoDaemon(_) => {
+            let message = format!(
+                "job {id} is added, but no daemon runs: start it with `claudeq daemon`, then \
+                 `claudeq wait {id}`"
+            );
+            return Err(failure(Exit::Unavailable, message));
+        }
+        Ended::TimeUp(_) => return Ok(Exit::Unfinished),
+        Ended::Interrupted => {
+            output::note(&format!("job {id} goes on; see `claudeq show {id}`"));
+            return Ok(Exit::Interrupted);
+        }
+    }
+    let Some(detail) = store.detail(id).await? else {
+        return Err(failure(Exit::Failed, format!("job {id} was deleted while it was waited for")));
+    };
+    if context.global.json {
+        output::json_lines(&context.screen, &[&detail])?;
+    }
+    let text = detail.text.unwrap_or_default();
+    if !context.global.json && !text.is_empty() {
+        let text = if context.screen.terminal { escape::text(&text) } else { text.as_str().into() };
+        output::line(&text)?;
+    }
+    if JobState::parse(&detail.state) == Some(JobState::Succeeded) {
+        return Ok(Exit::Ok);
+    }
+    let class = detail.error_class.unwrap_or_else(|| detail.state.clone());
+    let error = detail.error.map(|error| format!(": {error}")).unwrap_or_default();
+    output::note(&format!("claudeq: job {id} {}: {class}{error}", detail.state));
+    Ok(Exit::Failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_durations_or_dates() {
+        assert_eq!(parse_when("2h"), Ok(When::In(Millis(2 * Millis::HOUR.0))));
+        let at = parse_when("2026-09-01T06:00:00Z").unwrap();
+        assert_eq!(at.from(Timestamp(0)), calendar::parse_rfc3339("2026-09-01T06:00:00Z").unwrap());
+        for bad in ["", "soon", "1756706400", "2026-09-01"] {
+            assert!(parse_when(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Tables: a head, aligned columns, one of which gives way when the screen is narrow.
+
+use super::escape;
+use super::line::{Line, cut, width};
+use super::screen::{Screen, Tone};
+
+/// Between two columns.
+const GAP: usize = 2;
+/// A column is not cut below this.
+const COLUMN_LEAST: usize = 6;
+
+/// A column's head and how its cells stand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Column {
+    title: &'static str,
+    right: bool,
+    /// Whether it goes, with all its cells, when none of them says anything.
+    optional: bool,
+}
+
+/// Rows under a head.
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    columns: Vec<Column>,
+    rows: Vec<Vec<(Tone, String)>>,
+}
+
+impl Column {
+    /// Text, from the left.
+    pub(crate) const fn left(title: &'static str) -> Column {
+        Column { title, right: false, optional: false }
+    }
+
+    /// Numbers, to the right.
+    pub(crate) const fn right(title: &'static str) -> Column {
+        Column { title, right: true, optional: false }
+    }
+
+    /// Left out when all its cells are empty.
+    pub(crate) const fn optional(self) -> Column {
+        Column { optional: true, ..self }
+    }
+}
+
+impl Table {
+    /// An empty table.
+    pub(crate) fn new(columns: &[Column]) -> Table {
+        Table { columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row with as many cells as there are columns.
+    pub(crate) fn row(&mut self, cells: Vec<(Tone, String)>) {
+        let cells = cells
+            .into_iter()
+            .map(|(tone, text)| (tone, escape::line(&text).into_owned()))
+            .collect();
+        self.rows.push(cells);
+    }
+
+    /// The head and the rows as lines, laid out for the screen.
+    pub(crate) fn lines(mut self, screen: &Screen) -> Vec<String> {
+        self.drop_empty_columns();
+        let widths = self.widths(screen);
+        let head: Vec<(Tone, String)> =
+            self.columns.iter().map(|column| (Tone::Faint, column.title.to_owned())).collect();
+        std::iter::once(&head)
+            .chain(&self.rows)
+            .map(|cells| self.line(cells, &widths, screen).render(screen))
+            .collect()
+    }
+
+    fn drop_empty_columns(&mut self) {
+        for at in (0..self.columns.len()).rev() {
+            let silent = |row: &Vec<(Tone, String)>| row.get(at).is_none_or(|(_, t)| t.is_empty());
+            if self.columns[at].optional && self.rows.iter().all(silent) {
+                self.columns.remove(at);
+                for row in &mut self.rows {
+                    if at < row.len() {
+                        row.remove(at);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The widest cells; the widest columns of text give way until all fit.
+    fn widths(&self, screen: &Screen) -> Vec<usize> {
+        let mut widths: Vec<usize> =
+            self.columns.iter().map(|column| width(column.title)).collect();
+        for row in &self.rows {
+            for (most, (_, text)) in widths.iter_mut().zip(row) {
+                *most = (*most).max(width(text));
+            }
+        }
+        let gaps = GAP * widths.len().saturating_sub(1);
+        while widths.iter().sum::<usize>() + gaps > screen.width {
+            let widest = (0..widths.len())
+                .filter(|at| !self.columns[*at].right && widths[*at] > COLUMN_LEAST)
+                .max_by_key(|at| widths[*at]);
+            match widest {
+                Some(at) => widths[at] -= 1,
+                None => break,
+            }
+        }
+        widths
+    }
+
+    fn line(&self, cells: &[(Tone, String)], widths: &[usize], screen: &Screen) -> Line {
+        let mut line = Line::default();
+        for (at, (tone, text)) in cells.iter().enumerate() {
+            let (Some(column), Some(most)) = (self.columns.get(at), widths.get(at)) else {
+                break;
+            };
+            if at > 0 {
+                line.push(Tone::Plain, " ".repeat(GAP));
+            }
+            let cell = Line::default().and(*tone, cut(text, *most, screen));
+            line.append(if column.right { cell.align_right(*most) } else { cell.pad_to(*most) });
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let mut table = Table::new(&[
+            Column::right("ID"),
+            Column::left("QUEUE"),
+            Column::left("BATCH").optional(),
+            Column::left("ERROR"),
+        ]);
+        let plain = |text: &str| (Tone::Plain, text.to_owned());
+        table.row(vec![plain("7"), plain("default"), plain(""), plain("a sentence that is long")]);
+        table.row(vec![plain("1024"), plain("n\u{1b}"), plain(""), plain("")]);
+        table
+    }
+
+    #[test]
+    fn columns_are_aligned_and_empty_ones_left_out() {
+        let lines = table().lines(&Screen::plain(80));
+        assert_eq!(
+            lines,
+            ["  ID  QUEUE    ERROR", "   7  default  a sentence that is long", "1024  n\\x1b"]
+        );
+    }
+
+    #[test]
+    fn text_gives_way_on_a_narrow_screen() {
+        let lines = table().lines(&Screen::plain(40));
+        assert!(lines.iter().all(|line| width(line) <= 40), "{lines:?}");
+        let lines = table().lines(&Screen::plain(24));
+        assert_eq!(lines[1], "   7  default  a sentenc…");
+    }
+}

@@ -1,0 +1,79 @@
+//! One call: sent once, its reply handed back with lease and permit.
+//!
+//! Invariant: the permit travels with the attempt and is dropped only after its settlement is
+//! committed.
+
+use crate::claude::Client;
+use crate::clock::Clock;
+use crate::domain::attempt::{Failure, FailureKind, Outcome, Reply};
+use crate::domain::time::Timestamp;
+use crate::store::Lease;
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+
+/// A call to make.
+#[derive(Debug)]
+pub(super) struct Call {
+    pub(super) lease: Lease,
+    pub(super) body: Bytes,
+    pub(super) stream: bool,
+    pub(super) max_attempts: Option<u32>,
+    pub(super) permit: OwnedSemaphorePermit,
+}
+
+/// A call that is over.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) lease: Lease,
+    pub(super) reply: Reply,
+    pub(super) sent_at: Timestamp,
+    pub(super) body_bytes: i64,
+    pub(super) max_attempts: Option<u32>,
+    pub(super) _permit: OwnedSemaphorePermit,
+}
+
+/// Makes the call in a task of its own; sending on the returned channel breaks it off.
+pub(super) fn start(
+    client: Client,
+    clock: Clock,
+    call: Call,
+    done: mpsc::UnboundedSender<Finished>,
+) -> oneshot::Sender<()> {
+    let (break_off, broken_off) = oneshot::channel();
+    tokio::spawn(async move {
+        let sent_at = clock.now();
+        let body_bytes = i64::try_from(call.body.len()).unwrap_or(i64::MAX);
+        let reply = tokio::select! {
+            reply = client.send(call.body, call.stream) => reply,
+            // A sender that is dropped breaks nothing off.
+            Ok(()) = broken_off => interrupted(clock.now()),
+        };
+        // The scheduler outlives every call; if it is gone, so is the process.
+        let _ = done.send(Finished {
+            lease: call.lease,
+            reply,
+            sent_at,
+            body_bytes,
+            max_attempts: call.max_attempts,
+            _permit: call.permit,
+        });
+    });
+    break_off
+}
+
+/// The reply of a call that we broke off ourselves: it may have been billed.
+fn interrupted(now: Timestamp) -> Reply {
+    Reply {
+        outcome: Outcome::Unknown(Failure {
+            kind: FailureKind::Interrupted,
+            class: "interrupted".into(),
+            message: "the call was broken off; it may have been billed".into(),
+        }),
+        http_status: None,
+        request_id: None,
+        limits: Vec::new(),
+        headers: None,
+        first_byte_at: None,
+        done_at: now,
+    }
+}

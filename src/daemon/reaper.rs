@@ -1,0 +1,62 @@
+//! What every start does first: end what dead epochs left in flight, and rebuild the ledger.
+//!
+//! Invariant: there is one recovery path, and every start takes it.
+
+use super::books::{Context, budgets};
+use super::snapshot::{restore, snapshots};
+use super::spool::Spool;
+use super::writer::abandoned;
+use crate::config::Config;
+use crate::domain::job::AttemptId;
+use crate::domain::ledger::Ledger;
+use crate::store::{Ending, StoreError};
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+/// The ledger as the last commit left it, with every open attempt settled.
+pub(super) async fn recover(
+    context: &Context,
+    config: &Config,
+    spool: &mut Spool,
+) -> Result<Ledger, StoreError> {
+    let store = &context.store;
+    let now = context.now();
+    let found = store.recover(context.epoch, now).await?;
+    let budgets = budgets(store, &config.budgets, now).await?;
+    let mut ledger = Ledger::new(config.pools.clone(), budgets, now);
+    for row in &found.limits {
+        // A model that no pool covers had a pool of its own, named like it.
+        if !ledger.pools.iter().any(|pool| *pool.spec.name.0 == *row.pool) {
+            ledger.pool_of(&row.pool, now);
+        }
+    }
+    restore(&mut ledger, &found.limits, &found.past, &found.gates, now);
+    let spooled = spool.read();
+    let kept: HashMap<AttemptId, &Ending> =
+        spooled.iter().map(|ending| (ending.lease.attempt, ending)).collect();
+    let mut endings: Vec<Ending> = Vec::with_capacity(found.open.len());
+    for open in &found.open {
+        ledger.adopt(&open.lease.reservation);
+        let jitter = context.entropy.unit();
+        let ending = match kept.get(&open.lease.attempt) {
+            Some(ending) => (*ending).clone(),
+            None => abandoned(&open.lease, open.max_attempts, &config.retry, now, jitter),
+        };
+        ledger.settle(&ending.lease.reservation, &ending.settlement, now);
+        endings.push(ending);
+    }
+    let unknown = endings.len().saturating_sub(kept.len());
+    // Settled before, perhaps by a commit that seemed to fail: only the answer is kept.
+    let open: HashSet<AttemptId> = endings.iter().map(|ending| ending.lease.attempt).collect();
+    endings.extend(spooled.iter().filter(|one| !open.contains(&one.lease.attempt)).cloned());
+    if !endings.is_empty() {
+        let pools: BTreeSet<&str> = endings.iter().map(|e| &*e.lease.reservation.pool.0).collect();
+        store.settle(&endings, &snapshots(&ledger, &pools, now), now).await?;
+        tracing::warn!(
+            unknown,
+            spooled = spooled.len(),
+            "an earlier daemon ended with calls in flight; those of unknown fate stay charged"
+        );
+    }
+    spool.clear();
+    Ok(ledger)
+}

@@ -1,0 +1,135 @@
+//! The ledger as rows, and back.
+
+use crate::domain::budget::Budget;
+use crate::domain::gate::Closed;
+use crate::domain::ledger::{Ledger, Level, Meter, Past};
+use crate::domain::limit::{Algorithm, Dimension, LimitSource, LimitSpec, Per};
+use crate::domain::reservation::Amounts;
+use crate::domain::time::{Millis, Timestamp};
+use crate::store::{BudgetSnapshot, GateRow, LimitSnapshot, PastCall, Snapshots};
+use std::collections::BTreeSet;
+
+/// The account's row among the gates.
+const ACCOUNT: &str = "*";
+
+/// The rows of the pools named, of every budget and every shut gate.
+pub(super) fn snapshots(ledger: &Ledger, pools: &BTreeSet<&str>, now: Timestamp) -> Snapshots {
+    let touched = ledger.pools.iter().filter(|pool| pools.contains(&*pool.spec.name.0));
+    let limits = touched
+        .flat_map(|pool| pool.meters.iter().map(|meter| limit(&pool.spec.name.0, meter, now)));
+    let mut gates: Vec<GateRow> = Vec::new();
+    let all = ledger.pools.iter().map(|pool| (&*pool.spec.name.0, &pool.gate));
+    for (name, gate) in all.chain([(ACCOUNT, &ledger.account)]) {
+        if let Some((until, why)) = gate.closed() {
+            gates.push(GateRow { name: name.to_owned(), reason: why.as_str().to_owned(), until });
+        }
+    }
+    Snapshots {
+        limits: limits.collect(),
+        budgets: ledger.budgets.iter().flat_map(budget).collect(),
+        gates: Some(gates),
+    }
+}
+
+fn limit(pool: &str, meter: &Meter, now: Timestamp) -> LimitSnapshot {
+    let (algorithm, burst, level_shares, held) = match &meter.level {
+        Level::Bucket(bucket) => {
+            ("bucket", Some(bucket.burst()), Some(bucket.shares(now)), bucket.held())
+        }
+        Level::Window(window) => ("window", None, None, window.in_flight()),
+    };
+    LimitSnapshot {
+        pool: pool.to_owned(),
+        dimension: meter.spec.dimension.as_str().to_owned(),
+        per: meter.spec.per.as_str().to_owned(),
+        amount: meter.spec.amount,
+        source: meter.spec.source.as_str().to_owned(),
+        algorithm: algorithm.to_owned(),
+        burst_ms: burst.map(|(span, _)| span.0),
+        burst_learned: burst.is_some_and(|(_, learned)| learned),
+        capacity: meter.capacity(),
+        level_shares,
+        available: meter.available(now),
+        held,
+        as_of: now,
+    }
+}
+
+fn budget(budget: &Budget) -> Vec<BudgetSnapshot> {
+    let row = |period: &crate::domain::budget::PeriodSum| BudgetSnapshot {
+        budget: budget.spec.key(),
+        period_start: period.start,
+        period_end: period.end,
+        cap: budget.cap(),
+        spent: period.spent,
+        reserved: period.reserved,
+    };
+    budget.periods().iter().map(row).collect()
+}
+
+/// Puts levels, learned limits, windows and gates back as the last commit left them.
+pub(super) fn restore(
+    ledger: &mut Ledger,
+    limits: &[LimitSnapshot],
+    past: &[PastCall],
+    gates: &[GateRow],
+    now: Timestamp,
+) {
+    for row in limits {
+        restore_limit(ledger, row, now);
+    }
+    for call in past {
+        let amounts = Amounts {
+            requests: call.requests,
+            input_tokens: call.input_tokens,
+            output_tokens: call.output_tokens,
+        };
+        let past = Past { model: &call.model, amounts, counted_at: call.counted_at };
+        ledger.remember(past, now);
+    }
+    for row in gates {
+        let Some(why) = Closed::parse(&row.reason) else { continue };
+        // A rejected key may be another one by now: the first call will tell.
+        if why == Closed::Key {
+            continue;
+        }
+        if row.name == ACCOUNT {
+            ledger.account.restore(why, row.until, now);
+        } else if let Some(pool) =
+            ledger.pools.iter_mut().find(|pool| *pool.spec.name.0 == *row.name)
+        {
+            pool.gate.restore(why, row.until, now);
+        }
+    }
+}
+
+fn restore_limit(ledger: &mut Ledger, row: &LimitSnapshot, now: Timestamp) {
+    let (Some(dimension), Some(per)) = (Dimension::parse(&row.dimension), Per::parse(&row.per))
+    else {
+        return;
+    };
+    if row.source == LimitSource::Headers.as_str() && row.amount > 0 {
+        let algorithm = Algorithm::Bucket { burst: None };
+        let source = LimitSource::Headers;
+        let spec = LimitSpec { dimension, per, amount: row.amount, algorithm, source };
+        ledger.restore_learned(&row.pool, spec, now);
+    }
+    let Some(meter) = ledger.meter_mut(&row.pool, dimension, per) else { return };
+    let (Level::Bucket(bucket), Some(shares)) = (&mut meter.level, row.level_shares) else {
+        return;
+    };
+    let learned = row.burst_learned.then_some(row.burst_ms).flatten().map(Millis);
+    let same_burst = match (bucket.burst(), learned) {
+        ((_, true), Some(_)) => true,
+        ((span, false), None) => Some(span.0) == row.burst_ms,
+        _ => false,
+    };
+    if same_burst && meter.spec.amount == row.amount {
+        bucket.restore(shares, row.as_of, learned);
+    } else {
+        // Another limit now: what was missing from the old bucket is missing from the new one.
+        let missing = row.capacity.saturating_sub(row.available.saturating_add(row.held)).max(0);
+        let level = bucket.capacity().saturating_sub(missing).saturating_mul(per.span().0);
+        bucket.restore(level, row.as_of, None);
+    }
+}

@@ -1,0 +1,191 @@
+//! The heads of the queues, read and measured before admission looks at them.
+//!
+//! Invariant: bounded in jobs and in bytes, however long the queues are; nothing scans them.
+//! Invariant: filled outside any write transaction.
+
+use crate::claude::request::{Fallbacks, JobBody, prepare};
+use crate::config::Config;
+use crate::domain::admission::{Candidate, Wait};
+use crate::domain::job::{JobEvent, JobId};
+use crate::domain::ledger::Reason;
+use crate::domain::time::Timestamp;
+use crate::store::{JobRow, Store, StoreError, Unfit};
+use bytes::Bytes;
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+/// Jobs kept at the most.
+const JOBS_MAX: usize = 1_024;
+/// Bytes of bodies kept at the most; one job is always allowed, however large.
+const BYTES_MAX: i64 = 64 << 20;
+/// Queues looked at in one fill; when there are more, they take turns.
+const QUEUES_MAX: usize = 64;
+/// Names of queues read at the most.
+const QUEUE_NAMES_MAX: i64 = 10_000;
+/// Bodies read by one query.
+const BODIES_AT_ONCE: usize = 64;
+
+/// A job that could start.
+#[derive(Clone, Debug)]
+pub(super) struct Ready {
+    pub(super) candidate: Candidate,
+    pub(super) body: Bytes,
+    pub(super) max_attempts: Option<u32>,
+    pub(super) wait_reason: Option<Reason>,
+}
+
+/// The jobs that could start, of every queue the first ones.
+#[derive(Debug, Default)]
+pub(super) struct HeadWindow {
+    ready: HashMap<JobId, Ready>,
+    bytes: i64,
+    turn: usize,
+}
+
+impl HeadWindow {
+    pub(super) fn len(&self) -> usize {
+        self.ready.len()
+    }
+
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
+        self.ready.values().map(|ready| ready.candidate.clone()).collect()
+    }
+
+    pub(super) fn queues(&self) -> BTreeSet<Arc<str>> {
+        self.ready.values().map(|ready| Arc::clone(&ready.candidate.queue)).collect()
+    }
+
+    pub(super) fn get(&self, job: JobId) -> Option<&Ready> {
+        self.ready.get(&job)
+    }
+
+    pub(super) fn remove(&mut self, job: JobId) -> Option<Ready> {
+        let ready = self.ready.remove(&job)?;
+        self.bytes -= ready.candidate.body_bytes;
+        Some(ready)
+    }
+
+    /// Remembers what each job waits for, and since when others go past it.
+    pub(super) fn note(&mut self, waits: &[Wait], now: Timestamp) {
+        for wait in waits {
+            if let Some(ready) = self.ready.get_mut(&wait.job) {
+                ready.wait_reason = Some(wait.reason);
+                if wait.passed_over {
+                    ready.candidate.passed_over_since.get_or_insert(now);
+                }
+            }
+        }
+    }
+
+    /// Drops everything, when the defaults that filled the bodies have changed.
+    pub(super) fn clear(&mut self) {
+        self.ready.clear();
+        self.bytes = 0;
+    }
+
+    /// Reads the heads of the queues; gives the jobs that cannot be called at all.
+    pub(super) async fn fill(
+        &mut self,
+        store: &Store,
+        config: &Config,
+    ) -> Result<Vec<Unfit>, StoreError> {
+        let queues = self.take_turns(store.ready_queues(QUEUE_NAMES_MAX).await?);
+        let most = i64::try_from(JOBS_MAX / queues.len().max(1)).unwrap_or(1);
+        let mut wanted: Vec<(JobId, i64)> = Vec::new();
+        let mut seen: HashSet<JobId> = HashSet::new();
+        for queue in &queues {
+            for head in store.heads(queue, most).await? {
+                seen.insert(head.id);
+                wanted.push((head.id, head.bytes));
+            }
+        }
+        // What is no longer at a head was taken, cancelled, or overtaken by more urgent jobs.
+        let gone: Vec<JobId> = self.ready.keys().copied().filter(|id| !seen.contains(id)).collect();
+        for job in gone {
+            self.remove(job);
+        }
+        let mut unfit = Vec::new();
+        let mut missing: Vec<JobId> = Vec::new();
+        let mut bytes = self.bytes;
+        for (job, size) in wanted {
+            if self.ready.contains_key(&job) {
+                continue;
+            }
+            if bytes + size > BYTES_MAX && bytes > 0 {
+                break;
+            }
+            bytes += size;
+            missing.push(job);
+        }
+        for some in missing.chunks(BODIES_AT_ONCE) {
+            for row in store.bodies(some).await? {
+                match read(row, config) {
+                    Ok(ready) => {
+                        self.bytes += ready.candidate.body_bytes;
+                        self.ready.insert(ready.candidate.job, ready);
+                    }
+                    Err(one) => unfit.push(one),
+                }
+            }
+        }
+        Ok(unfit)
+    }
+
+    fn take_turns(&mut self, mut queues: Vec<String>) -> Vec<String> {
+        if queues.len() > QUEUES_MAX {
+            let start = self.turn % queues.len();
+            self.turn = start + QUEUES_MAX;
+            queues.rotate_left(start);
+            queues.truncate(QUEUES_MAX);
+        }
+        queues
+    }
+}
+
+/// Measures a job, or says why it can never be called.
+fn read(row: JobRow, config: &Config) -> Result<Ready, Unfit> {
+    let job = row.id;
+    let unfit = |error: String| Unfit {
+        job,
+        event: JobEvent::Fail,
+        class: "invalid_request".into(),
+        error,
+    };
+    let prompt = text(row.prompt.as_deref(), "prompt").map_err(unfit)?;
+    let request = text(row.request.as_deref(), "request").map_err(unfit)?;
+    let system = text(row.system.as_deref(), "system").map_err(unfit)?;
+    let model = text(row.model.as_deref(), "model").map_err(unfit)?;
+    let defaults = config.defaults_for(&row.queue);
+    let body = JobBody { prompt, request, system, model, max_tokens: row.max_tokens };
+    let fallbacks = Fallbacks {
+        model: defaults.model.as_deref(),
+        max_tokens: defaults.max_tokens,
+        system: defaults.system.as_deref(),
+    };
+    let prepared = prepare(&body, &fallbacks).map_err(|error| unfit(error.to_string()))?;
+    Ok(Ready {
+        candidate: Candidate {
+            job,
+            queue: row.queue,
+            priority: row.priority,
+            model: prepared.model,
+            body_bytes: i64::try_from(prepared.body.len()).unwrap_or(i64::MAX),
+            max_tokens: prepared.max_tokens,
+            unbounded: prepared.unbounded.is_some(),
+            passed_over_since: None,
+        },
+        body: prepared.body,
+        max_attempts: row.max_attempts,
+        wait_reason: None,
+    })
+}
+
+fn text<'a>(bytes: Option<&'a [u8]>, column: &str) -> Result<Option<&'a str>, String> {
+    match bytes.map(std::str::from_utf8) {
+        None => Ok(None),
+        Some(Ok(text)) => Ok(Some(text)),
+        Some(Err(error)) => {
+            Err(format!("jobs.{column} is not valid UTF-8 after {} bytes", error.valid_up_to()))
+        }
+    }
+}

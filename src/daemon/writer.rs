@@ -1,0 +1,131 @@
+//! From replies to rows: what each ended call means for its job and for the ledger.
+
+use super::executor::Finished;
+use crate::domain::attempt::{Failure, Outcome};
+use crate::domain::job::JobEvent;
+use crate::domain::reservation::Settlement;
+use crate::domain::retry::{RetryPolicy, Verdict, rule};
+use crate::domain::time::{Timestamp, Unit};
+use crate::store::{Ending, Lease, Next};
+
+/// The row of a call that is over.
+pub(super) fn ending(
+    finished: &Finished,
+    policy: &RetryPolicy,
+    now: Timestamp,
+    jitter: Unit,
+) -> Ending {
+    let reply = &finished.reply;
+    let policy = own_policy(policy, finished.max_attempts);
+    let mut ending = Ending {
+        lease: finished.lease.clone(),
+        settlement: Settlement::of(reply, &finished.lease.reservation),
+        outcome: reply.outcome.word().into(),
+        http_status: reply.http_status,
+        request_id: reply.request_id.clone(),
+        error_class: None,
+        error: None,
+        usage: None,
+        stop_reason: None,
+        sent_at: Some(finished.sent_at),
+        first_byte_at: reply.first_byte_at,
+        done_at: reply.done_at,
+        headers: reply.headers.clone(),
+        response: None,
+        next: next(&reply.outcome, &finished.lease, &policy, now, jitter),
+    };
+    match &reply.outcome {
+        Outcome::Completed(answer) => {
+            ending.usage = answer.usage;
+            ending.stop_reason.clone_from(&answer.stop_reason);
+            ending.response = Some((answer.body.clone(), answer.text.clone()));
+        }
+        Outcome::Failed(failure) | Outcome::Unknown(failure) => {
+            ending.error_class = Some(failure.class.to_string());
+            ending.error = Some(failure.message.clone());
+        }
+    }
+    ending
+}
+
+/// The row of an attempt that an earlier daemon left in flight: nobody knows its fate.
+pub(super) fn abandoned(
+    lease: &Lease,
+    max_attempts: Option<u32>,
+    policy: &RetryPolicy,
+    now: Timestamp,
+    jitter: Unit,
+) -> Ending {
+    let failure = Failure {
+        kind: crate::domain::attempt::FailureKind::Transient { retry_after: None },
+        class: "unknown".into(),
+        message: "the daemon ended while the call was in flight; it may have been billed".into(),
+    };
+    let outcome = Outcome::Unknown(failure.clone());
+    let policy = own_policy(policy, max_attempts);
+    Ending {
+        lease: lease.clone(),
+        settlement: Settlement::assumed_spent(&lease.reservation, now),
+        outcome: outcome.word().into(),
+        http_status: None,
+        request_id: None,
+        error_class: Some(failure.class.to_string()),
+        error: Some(failure.message.clone()),
+        usage: None,
+        stop_reason: None,
+        sent_at: None,
+        first_byte_at: None,
+        done_at: now,
+        headers: None,
+        response: None,
+        next: next(&outcome, lease, &policy, now, jitter),
+    }
+}
+
+fn own_policy(policy: &RetryPolicy, max_attempts: Option<u32>) -> RetryPolicy {
+    RetryPolicy { max_attempts: max_attempts.unwrap_or(policy.max_attempts), ..*policy }
+}
+
+fn next(
+    outcome: &Outcome,
+    lease: &Lease,
+    policy: &RetryPolicy,
+    now: Timestamp,
+    jitter: Unit,
+) -> Next {
+    let failure = match outcome {
+        Outcome::Completed(answer) if answer.is_refusal() => {
+            return Next {
+                event: JobEvent::Fail,
+                at: None,
+                counts: true,
+                error_class: Some("refusal".into()),
+                error: Some("the model refused to answer; the response says more".into()),
+            };
+        }
+        Outcome::Completed(_) => {
+            return Next {
+                event: JobEvent::Succeed,
+                at: None,
+                counts: true,
+                error_class: None,
+                error: None,
+            };
+        }
+        Outcome::Failed(failure) | Outcome::Unknown(failure) => failure,
+    };
+    let ruling = rule(outcome, lease.counted_attempts, policy, now, jitter);
+    let (event, at) = match ruling.map(|ruling| ruling.verdict) {
+        Some(Verdict::RetryAt(at)) => (JobEvent::Requeue, Some(at)),
+        Some(Verdict::GiveUp) => (JobEvent::Fail, None),
+        Some(Verdict::Hold) => (JobEvent::Hold, None),
+        Some(Verdict::Requeue) | None => (JobEvent::Requeue, None),
+    };
+    Next {
+        event,
+        at,
+        counts: ruling.is_some_and(|ruling| ruling.counts),
+        error_class: Some(failure.class.to_string()),
+        error: Some(failure.message.clone()),
+    }
+}

@@ -1,0 +1,135 @@
+//! The programs the tests run: `claudeq` itself, and what producers use.
+//!
+//! Invariant: a missing program fails the test and says so; nothing is skipped.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, Seek as _, Write as _};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+/// What a program said, and how it ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// The exit code; −1 after a signal.
+    pub(crate) code: i32,
+    /// Standard output without the last line break.
+    pub(crate) out: String,
+    /// Standard error without the last line break.
+    pub(crate) err: String,
+}
+
+impl Said {
+    fn of(output: &Output) -> Said {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        Said {
+            code: output.status.code().unwrap_or(-1),
+            out: text(&output.stdout),
+            err: text(&output.stderr),
+        }
+    }
+
+    /// What it printed, if all went well.
+    pub(crate) fn unwrap(self) -> String {
+        assert_eq!((self.code, self.err.as_str()), (0, ""), "{}", self.out);
+        self.out
+    }
+}
+
+/// The real binary, with an environment that leads it nowhere.
+pub(crate) fn claudeq() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_claudeq"));
+    for name in ["CLAUDEQ_DB", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CREDENTIALS_DIRECTORY"] {
+        command.env_remove(name);
+    }
+    command.env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+}
+
+/// Runs a script through the command `sqlite3`, going on after errors.
+///
+/// It waits up to five seconds for other writers, as the README tells producers to.
+pub(crate) fn sqlite3(database: &Path, script: &str) -> Said {
+    let mut command = Command::new("sqlite3");
+    command.args(["-batch", "-init", "/dev/null", "-cmd", ".timeout 5000"]).arg(database);
+    run(command, script)
+}
+
+/// Runs a script that must succeed, and gives what it prints.
+pub(crate) fn sql(database: &Path, script: &str) -> String {
+    let said = sqlite3(database, script);
+    assert!(said.code == 0 && said.err.is_empty(), "{script}\n{said:?}");
+    said.out
+}
+
+/// Runs a Python program; its arguments are in `sys.argv[1:]`.
+pub(crate) fn python(program: &str, args: &[&str]) -> Said {
+    let mut command = Command::new("python3");
+    command.arg("-").args(args);
+    run(command, program)
+}
+
+fn run(mut command: Command, input: &str) -> Said {
+    command.stdin(Stdio::from(file_of(input)));
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command.output();
+    Said::of(&output.unwrap_or_else(|error| panic!("these tests need the program {name}: {error}")))
+}
+
+/// A file, not a pipe: neither side can block the other.
+fn file_of(text: &str) -> File {
+    let mut file = tempfile::tempfile().expect("a temporary file can be made");
+    file.write_all(text.as_bytes()).expect("it can be written");
+    file.rewind().expect("it can be rewound");
+    file
+}
+
+/// Another process that holds the daemon's lock on a file until it is dropped.
+pub(crate) struct FlockHolder(Child);
+
+impl FlockHolder {
+    /// Returns once the lock is held.
+    pub(crate) fn of(path: &Path) -> FlockHolder {
+        const HOLD: &str = "import fcntl, sys\n\
+             file = open(sys.argv[1], 'rb')\n\
+             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n\
+             print('held', flush=True)\n\
+             sys.stdin.read()\n";
+        let mut command = Command::new("python3");
+        command.args(["-c", HOLD]).arg(path).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("these tests need the program python3");
+        let mut line = String::new();
+        let out = child.stdout.take().expect("its output is a pipe");
+        BufReader::new(out).read_line(&mut line).expect("it can be read");
+        assert_eq!(line, "held\n", "the lock was not to be had");
+        FlockHolder(child)
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for FlockHolder {
+    /// Killed as a crashed daemon is.
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn the_binary_is_built_and_starts() {
+    let output = claudeq().arg("--help").output().expect("the binary starts");
+    assert!(output.status.success(), "{:?}", Said::of(&output));
+}
+
+#[test]
+fn scripts_go_on_after_errors_and_say_them() {
+    let db = super::TempDb::nothing();
+    let said = sqlite3(db.path(), "SELECT 1;\nSELECT nonsense;\nSELECT 2;");
+    assert_eq!(said.out, "1\n2");
+    assert!(said.code != 0 && said.err.contains("no such column: nonsense"), "{said:?}");
+    let said = python("import sys\nprint(sys.argv[1:])\nsys.exit(3)", &["a", "b"]);
+    assert_eq!((said.code, said.out.as_str()), (3, "['a', 'b']"));
+}
