@@ -131,6 +131,7 @@ CREATE TABLE attempts (
 CREATE INDEX attempts_reserved ON attempts (reserved_at);
 CREATE INDEX attempts_counted ON attempts (counted_at) WHERE counted_at IS NOT NULL;
 CREATE INDEX attempts_open ON attempts (epoch) WHERE settlement IS NULL;
+CREATE INDEX attempts_unknown ON attempts (job_id) WHERE outcome = 'unknown';
 CREATE INDEX attempts_batch ON attempts (batch) WHERE batch IS NOT NULL;
 
 CREATE TABLE responses (
@@ -218,8 +219,11 @@ CREATE TRIGGER jobs_refuse BEFORE INSERT ON jobs BEGIN
   SELECT RAISE(ABORT, 'jobs.max_tokens must be an integer from 0 to 10000000')
     WHERE NEW.max_tokens IS NOT NULL
       AND (typeof(NEW.max_tokens) <> 'integer' OR NEW.max_tokens NOT BETWEEN 0 AND 10000000);
-  SELECT RAISE(ABORT, 'jobs.queue must be text of 1 to 200 characters; leave it out for ''default''')
+  -- Plain names: text in SQLite may be any bytes, and a queue is read by its name. (A NUL ends the
+  -- text for length and GLOB, but not for the bytes.)
+  SELECT RAISE(ABORT, 'jobs.queue must be text of 1 to 200 printable ASCII characters and not ''*''; leave it out for ''default''')
     WHERE typeof(NEW.queue) <> 'text' OR length(NEW.queue) NOT BETWEEN 1 AND 200
+      OR length(CAST(NEW.queue AS BLOB)) <> length(NEW.queue) OR NEW.queue GLOB '*[^ -~]*'
       OR NEW.queue = '*';
   SELECT RAISE(ABORT, 'jobs.batch must be text of 1 to 200 characters')
     WHERE NEW.batch IS NOT NULL

@@ -5,9 +5,9 @@ use super::exit::{Exit, failure};
 use super::output;
 use super::render::escape;
 use super::wait::{self, Ended, Watched};
-use crate::clock::calendar;
+use super::when::{When, parse_future};
 use crate::domain::job::{JobId, JobState};
-use crate::domain::time::{Millis, Timestamp};
+use crate::domain::time::Timestamp;
 use crate::store::{NewJob, Selector, Store};
 use anyhow::Context as _;
 use clap::{ArgGroup, Args};
@@ -62,10 +62,10 @@ pub(crate) struct AddArgs {
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     priority: i64,
     /// Not before: a duration from now, such as 2h, or a time, such as 2026-09-01T06:00:00Z
-    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_future)]
     run_at: Option<When>,
     /// No new attempt after: as --run-at
-    #[arg(long, value_name = "WHEN", value_parser = parse_when)]
+    #[arg(long, value_name = "WHEN", value_parser = parse_future)]
     expires_at: Option<When>,
     /// Attempts before it fails [default: the configuration's]
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
@@ -73,31 +73,6 @@ pub(crate) struct AddArgs {
     /// Text of your own, given back with the result
     #[arg(long, value_name = "TEXT")]
     metadata: Option<String>,
-}
-
-/// A point in time as people say it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum When {
-    In(Millis),
-    At(Timestamp),
-}
-
-fn parse_when(text: &str) -> Result<When, String> {
-    if let Some(at) = calendar::parse_rfc3339(text) {
-        return Ok(When::At(at));
-    }
-    humantime::parse_duration(text)
-        .map(|span| When::In(span.into()))
-        .map_err(|_| "neither a duration such as 2h nor a time such as 2026-09-01T06:00:00Z".into())
-}
-
-impl When {
-    fn from(self, now: Timestamp) -> Timestamp {
-        match self {
-            When::In(span) => now + span,
-            When::At(at) => at,
-        }
-    }
 }
 
 pub(crate) async fn run(args: &AddArgs, context: &Context) -> anyhow::Result<Exit> {
@@ -134,8 +109,8 @@ fn new_job(args: &AddArgs, now: Timestamp) -> anyhow::Result<NewJob> {
         batch: args.batch.clone(),
         key: args.key.clone(),
         priority: args.priority,
-        run_at: args.run_at.map(|when| when.from(now)),
-        expires_at: args.expires_at.map(|when| when.from(now)),
+        run_at: args.run_at.map(|when| when.at(now)),
+        expires_at: args.expires_at.map(|when| when.at(now)),
         max_attempts: args.max_attempts,
         metadata: args.metadata.clone(),
     })
@@ -233,19 +208,4 @@ async fn answer(store: &Store, id: JobId, context: &Context) -> anyhow::Result<E
     let error = detail.error.map(|error| format!(": {error}")).unwrap_or_default();
     output::note(&format!("claudeq: job {id} {}: {class}{error}", detail.state));
     Ok(Exit::Failed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_durations_or_dates() {
-        assert_eq!(parse_when("2h"), Ok(When::In(Millis(2 * Millis::HOUR.0))));
-        let at = parse_when("2026-09-01T06:00:00Z").unwrap();
-        assert_eq!(at.from(Timestamp(0)), calendar::parse_rfc3339("2026-09-01T06:00:00Z").unwrap());
-        for bad in ["", "soon", "1756706400", "2026-09-01"] {
-            assert!(parse_when(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -65,9 +65,9 @@ fn table(rows: &[AttemptRow], now: Timestamp) -> Table {
         Column::right("OUT").optional(),
         Column::right("COST").optional(),
         Column::left("MODEL"),
-        Column::left("STOP").optional(),
+        Column::left("STOP").optional().spare(),
         Column::left("ERROR").optional(),
-        Column::left("REQUEST ID").optional(),
+        Column::left("REQUEST ID").optional().spare(),
     ]);
     for row in rows {
         let plain = |text: String| (Tone::Plain, text);

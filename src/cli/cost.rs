@@ -1,10 +1,128 @@
-//! cost
+//! `claudeq cost`: what was spent, by model, and the budgets.
+
+use super::budgets;
 use super::context::Context;
 use super::exit::Exit;
+use super::output;
+use super::render::{Column, Line, Table, Tone, format};
+use super::when::{When, parse_past};
+use crate::clock::calendar;
+use crate::domain::price::in_usd;
+use crate::domain::time::Timestamp;
+use crate::store::SpentRow;
 use clap::Args;
-/// x
+use serde_json::{Value, json};
+
+/// What was spent, by model, and the budgets; calls in flight or of unknown fate at their worst
 #[derive(Args, Debug)]
-pub(crate) struct CostArgs {}
-pub(crate) async fn run(_args: &CostArgs, _context: &Context) -> anyhow::Result<Exit> {
+#[command(after_help = "Examples:\n  \
+    claudeq cost --since 24h\n  \
+    claudeq cost --batch nightly --json | jq .total.usd")]
+pub(crate) struct CostArgs {
+    /// Calls since then: a duration back, such as 24h, or a time, such as 2026-09-01T00:00:00Z
+    #[arg(long, value_name = "WHEN", value_parser = parse_past)]
+    since: Option<When>,
+    /// Calls of this batch
+    #[arg(long, value_name = "NAME")]
+    batch: Option<String>,
+    /// Calls of this queue
+    #[arg(long, value_name = "NAME")]
+    queue: Option<String>,
+}
+
+pub(crate) async fn run(args: &CostArgs, context: &Context) -> anyhow::Result<Exit> {
+    let now = context.now();
+    let since = args.since.map(|when| when.at(now));
+    let from = since.unwrap_or(Timestamp(i64::MIN));
+    let (batch, queue) = (args.batch.as_deref(), args.queue.as_deref());
+    let config = context.config()?;
+    let store = context.store().await?;
+    let models = store.spent_by_model(from, batch, queue).await?;
+    let total = total(&models);
+    let budgets = budgets::read(&store, &config, now).await?;
+    if context.wants_json() {
+        let value = json!({
+            "since": since,
+            "batch": batch,
+            "queue": queue,
+            "total": row_json(&total),
+            "models": models.iter().map(row_json).collect::<Vec<Value>>(),
+            "budgets": budgets.iter().map(budgets::json).collect::<Vec<Value>>(),
+        });
+        output::json_lines(&context.screen, &[value])?;
+        return Ok(Exit::Ok);
+    }
+    let mut lines = match models.is_empty() {
+        true => vec!["no calls were made".to_owned()],
+        false => table(&models, &total).lines(&context.screen),
+    };
+    if let Some(since) = since {
+        lines.insert(0, format!("since {}", calendar::local_clock(since, now)));
+    }
+    if !budgets.is_empty() {
+        lines.push(String::new());
+    }
+    for budget in &budgets {
+        let mut line = Line::default().and(Tone::Faint, "budget  ");
+        line.append(budgets::line(budget));
+        if budget.reserved > 0 {
+            line.push(Tone::Faint, ", the calls in flight not counted");
+        }
+        lines.push(line.render(&context.screen));
+    }
+    output::lines(&lines)?;
     Ok(Exit::Ok)
+}
+
+fn total(models: &[SpentRow]) -> SpentRow {
+    let mut sum = SpentRow { model: "total".to_owned(), ..SpentRow::default() };
+    for row in models {
+        sum.calls += row.calls;
+        sum.nanousd = sum.nanousd.saturating_add(row.nanousd);
+        sum.input_tokens = sum.input_tokens.saturating_add(row.input_tokens);
+        sum.output_tokens = sum.output_tokens.saturating_add(row.output_tokens);
+        sum.unpriced += row.unpriced;
+    }
+    sum
+}
+
+fn table(models: &[SpentRow], total: &SpentRow) -> Table {
+    let mut table = Table::new(&[
+        Column::left("MODEL"),
+        Column::right("CALLS"),
+        Column::right("INPUT"),
+        Column::right("OUTPUT"),
+        Column::right("COST"),
+        Column::right("A CALL").spare(),
+        Column::right("NO PRICE").optional(),
+    ]);
+    let totals = (models.len() > 1).then_some(total);
+    for (row, tone) in models
+        .iter()
+        .map(|row| (row, Tone::Plain))
+        .chain(totals.map(|total| (total, Tone::Strong)))
+    {
+        let unpriced = if row.unpriced > 0 { format::count(row.unpriced) } else { String::new() };
+        table.row(vec![
+            (tone, row.model.clone()),
+            (tone, format::count(row.calls)),
+            (tone, format::short(row.input_tokens)),
+            (tone, format::short(row.output_tokens)),
+            (tone, format::usd(row.nanousd)),
+            (Tone::Faint, format::usd(row.nanousd / row.calls.max(1))),
+            (Tone::Warn, unpriced),
+        ]);
+    }
+    table
+}
+
+fn row_json(row: &SpentRow) -> Value {
+    json!({
+        "model": row.model,
+        "calls": row.calls,
+        "usd": in_usd(row.nanousd),
+        "input_tokens": row.input_tokens,
+        "output_tokens": row.output_tokens,
+        "unpriced_calls": row.unpriced,
+    })
 }

@@ -5,6 +5,7 @@
 
 mod add;
 mod attempts;
+mod budgets;
 mod bulk;
 mod context;
 mod cost;
@@ -24,6 +25,7 @@ mod show;
 mod sim;
 mod status;
 mod wait;
+mod when;
 
 pub use exit::Exit;
 

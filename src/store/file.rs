@@ -5,9 +5,9 @@
 //! (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
 
 use super::error::StoreError;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::mem::ManuallyDrop;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -58,13 +58,18 @@ impl DatabaseFile {
         let unreadable = |source| StoreError::Unreadable { path: path.to_owned(), source };
         let mode = if group { 0o660 } else { 0o600 };
         let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .append(true)
-            .create(true)
-            .mode(mode)
-            .open(path)
-            .map_err(unreadable)?;
+        options.read(true).append(true).mode(mode);
+        let file = match options.clone().create_new(true).open(path) {
+            Ok(file) => {
+                // Whatever the umask.
+                file.set_permissions(Permissions::from_mode(mode)).map_err(unreadable)?;
+                file
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                options.open(path).map_err(unreadable)?
+            }
+            Err(error) => return Err(unreadable(error)),
+        };
         DatabaseFile::checked(path, file)
     }
 

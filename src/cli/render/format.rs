@@ -69,13 +69,12 @@ pub(crate) fn usd(nanousd: i64) -> String {
         let dollars = count(i64::try_from(cents / 100).unwrap_or(i64::MAX));
         return format!("{sign}${dollars}.{:02}", cents % 100);
     }
-    let usd = amount as f64 / 1e9;
-    let zeros = usize::try_from(9_u32.saturating_sub(amount.ilog10() + 1)).unwrap_or(0);
-    let digits = (zeros + 3).min(9);
-    let text = format!("{usd:.digits$}");
-    let text = text.trim_end_matches('0');
-    let decimals = text.len().saturating_sub(2);
-    format!("{sign}${text}{}", "0".repeat(2_usize.saturating_sub(decimals)))
+    let zeros = 9_u32.saturating_sub(amount.ilog10() + 1);
+    let digits = usize::try_from(zeros + 3).unwrap_or(9).min(9);
+    let text = format!("{:.digits$}", amount as f64 / 1e9);
+    // Whole cents stay whole cents.
+    let text = text.strip_suffix('0').filter(|_| digits == 3).unwrap_or(&text);
+    format!("{sign}${text}")
 }
 
 /// Money that is a guess: `$248`, `$2.48`, `$0.031`.
@@ -189,6 +188,7 @@ mod tests {
             (420_000_000, "$0.42"),
             (400_000_000, "$0.40"),
             (1_550_000, "$0.00155"),
+            (12_000_000, "$0.0120"),
             (15, "$0.000000015"),
             (-420_000_000, "-$0.42"),
         ] {

@@ -106,6 +106,11 @@ impl Screen {
         Screen { colour: true, terminal: true, ..Screen::plain(width) }
     }
 
+    /// The same, no wider than that.
+    pub(crate) fn at_most(&self, width: usize) -> Screen {
+        Screen { width: self.width.min(width), ..*self }
+    }
+
     /// Whether lines may be drawn over.
     pub(crate) fn can_redraw(&self, environment: &Environment) -> bool {
         self.terminal && !environment.dumb_terminal

@@ -16,6 +16,8 @@ pub(crate) struct Column {
     right: bool,
     /// Whether it goes, with all its cells, when none of them says anything.
     optional: bool,
+    /// Whether it goes before another column is cut.
+    spare: bool,
 }
 
 /// Rows under a head.
@@ -28,17 +30,22 @@ pub(crate) struct Table {
 impl Column {
     /// Text, from the left.
     pub(crate) const fn left(title: &'static str) -> Column {
-        Column { title, right: false, optional: false }
+        Column { title, right: false, optional: false, spare: false }
     }
 
     /// Numbers, to the right.
     pub(crate) const fn right(title: &'static str) -> Column {
-        Column { title, right: true, optional: false }
+        Column { title, right: true, optional: false, spare: false }
     }
 
     /// Left out when all its cells are empty.
     pub(crate) const fn optional(self) -> Column {
         Column { optional: true, ..self }
+    }
+
+    /// Left out when the screen is too narrow for all columns.
+    pub(crate) const fn spare(self) -> Column {
+        Column { spare: true, ..self }
     }
 }
 
@@ -60,6 +67,7 @@ impl Table {
     /// The head and the rows as lines, laid out for the screen.
     pub(crate) fn lines(mut self, screen: &Screen) -> Vec<String> {
         self.drop_empty_columns();
+        self.drop_spare_columns(screen);
         let widths = self.widths(screen);
         let head: Vec<(Tone, String)> =
             self.columns.iter().map(|column| (Tone::Faint, column.title.to_owned())).collect();
@@ -73,18 +81,31 @@ impl Table {
         for at in (0..self.columns.len()).rev() {
             let silent = |row: &Vec<(Tone, String)>| row.get(at).is_none_or(|(_, t)| t.is_empty());
             if self.columns[at].optional && self.rows.iter().all(silent) {
-                self.columns.remove(at);
-                for row in &mut self.rows {
-                    if at < row.len() {
-                        row.remove(at);
-                    }
-                }
+                self.drop_column(at);
             }
         }
     }
 
-    /// The widest cells; the widest columns of text give way until all fit.
-    fn widths(&self, screen: &Screen) -> Vec<usize> {
+    fn drop_spare_columns(&mut self, screen: &Screen) {
+        while full(&self.natural_widths()) > screen.width {
+            match self.columns.iter().rposition(|column| column.spare) {
+                Some(at) => self.drop_column(at),
+                None => break,
+            }
+        }
+    }
+
+    fn drop_column(&mut self, at: usize) {
+        self.columns.remove(at);
+        for row in &mut self.rows {
+            if at < row.len() {
+                row.remove(at);
+            }
+        }
+    }
+
+    /// The widest cell of each column.
+    fn natural_widths(&self) -> Vec<usize> {
         let mut widths: Vec<usize> =
             self.columns.iter().map(|column| width(column.title)).collect();
         for row in &self.rows {
@@ -92,8 +113,13 @@ impl Table {
                 *most = (*most).max(width(text));
             }
         }
-        let gaps = GAP * widths.len().saturating_sub(1);
-        while widths.iter().sum::<usize>() + gaps > screen.width {
+        widths
+    }
+
+    /// The widest columns of text give way until all fit.
+    fn widths(&self, screen: &Screen) -> Vec<usize> {
+        let mut widths = self.natural_widths();
+        while full(&widths) > screen.width {
             let widest = (0..widths.len())
                 .filter(|at| !self.columns[*at].right && widths[*at] > COLUMN_LEAST)
                 .max_by_key(|at| widths[*at]);
@@ -119,6 +145,10 @@ impl Table {
         }
         line
     }
+}
+
+fn full(widths: &[usize]) -> usize {
+    widths.iter().sum::<usize>() + GAP * widths.len().saturating_sub(1)
 }
 
 #[cfg(test)]

@@ -2,10 +2,9 @@
 //!
 //! Invariant: nothing here takes longer on a longer queue than counting an index does.
 
-use crate::clock::calendar::{self, CalendarUnit};
+use crate::cli::budgets::{self, BudgetUse};
 use crate::config::Config;
 use crate::daemon::report::Report;
-use crate::domain::budget::{BudgetPer, BudgetSpec, Cap};
 use crate::domain::limit::{Dimension, Per};
 use crate::domain::time::{Millis, Timestamp};
 use crate::store::{
@@ -68,16 +67,6 @@ pub(super) struct LimitUse {
     pub(super) used: i64,
 }
 
-/// A configured budget and where it stands.
-#[derive(Clone, Debug)]
-pub(super) struct BudgetUse {
-    pub(super) spec: BudgetSpec,
-    pub(super) start: Timestamp,
-    pub(super) end: Timestamp,
-    pub(super) spent: i64,
-    pub(super) reserved: i64,
-}
-
 impl Daemon {
     /// It went without saying so: killed, or the machine went down.
     pub(super) fn died(&self) -> Option<&DaemonRow> {
@@ -88,14 +77,6 @@ impl Daemon {
     pub(super) fn silent(&self, now: Timestamp) -> Option<Millis> {
         let silence = now.since(self.row.as_ref()?.heartbeat_at);
         (self.running && silence > SILENT).then_some(silence)
-    }
-}
-
-impl BudgetUse {
-    pub(super) fn cap(&self) -> i64 {
-        match self.spec.cap {
-            Cap::Usd(cap) | Cap::Tokens(cap) => cap,
-        }
     }
 }
 
@@ -135,11 +116,11 @@ impl View {
         let used = store.used_since(now - Millis::MINUTE).await?;
         let daemon = daemon(store).await?;
         let live_url = daemon.report.as_ref().map(|report| report.base_url.clone());
-        let (today, _) = calendar::period(CalendarUnit::Day, &utc(), now);
-        let budgets = budgets(store, config, now).await?;
-        let spent_today = match budgets.is_empty() {
-            true => store.spent(today, None, None).await?.nanousd,
-            false => 0,
+        let budgets = budgets::read(store, config, now).await?;
+        let spent_today = if budgets.is_empty() {
+            store.spent(budgets::today(now), None, None).await?.nanousd
+        } else {
+            0
         };
         Ok(View {
             now,
@@ -164,17 +145,17 @@ impl View {
     }
 }
 
-fn utc() -> jiff::tz::TimeZone {
-    jiff::tz::TimeZone::UTC
-}
-
 async fn daemon(store: &Store) -> anyhow::Result<Daemon> {
     let holder = store.holder();
     let row = store.daemon().await?;
     let of_row = row.as_ref().filter(|row| row.stopped_at.is_none()).map(|row| row.pid);
+    // While a new daemon starts, the row is still that of the one before.
+    let is_of_holder =
+        |row: &&DaemonRow| holder.pid.is_none_or(|pid| i64::from(pid) == row.pid);
     let report = row
         .as_ref()
         .filter(|row| holder.held && row.stopped_at.is_none())
+        .filter(is_of_holder)
         .and_then(|row| serde_json::from_str(row.report.as_deref()?).ok());
     let pid = if holder.held { holder.pid.map(i64::from).or(of_row) } else { None };
     Ok(Daemon { running: holder.held, pid, row, report })
@@ -185,47 +166,6 @@ async fn locked_by(store: &Store, daemon: Option<i64>) -> Option<u32> {
     let first = store.write_lock_holder().filter(|pid| Some(i64::from(*pid)) != daemon)?;
     tokio::time::sleep(IN_THE_WAY).await;
     store.write_lock_holder().filter(|pid| *pid == first)
-}
-
-async fn budgets(
-    store: &Store,
-    config: &Config,
-    now: Timestamp,
-) -> anyhow::Result<Vec<BudgetUse>> {
-    let snapshots = store.budgets(now).await?;
-    let mut uses = Vec::with_capacity(config.budgets.len());
-    for spec in &config.budgets {
-        let key = spec.key();
-        if let Some(found) = snapshots.iter().find(|snapshot| snapshot.budget == key) {
-            uses.push(BudgetUse {
-                spec: spec.clone(),
-                start: found.period_start,
-                end: found.period_end,
-                spent: found.spent,
-                reserved: found.reserved,
-            });
-            continue;
-        }
-        // No call was made in this period yet, or no daemon has seen this budget.
-        let (start, end) = period(spec, now);
-        let spent = store.budget_spent(start, end, spec.queue.as_deref()).await?;
-        let spent = match spec.cap {
-            Cap::Usd(_) => spent.nanousd,
-            Cap::Tokens(_) => spent.tokens,
-        };
-        uses.push(BudgetUse { spec: spec.clone(), start, end, spent, reserved: 0 });
-    }
-    Ok(uses)
-}
-
-fn period(spec: &BudgetSpec, now: Timestamp) -> (Timestamp, Timestamp) {
-    let unit = match spec.per {
-        BudgetPer::Day => CalendarUnit::Day,
-        BudgetPer::Month => CalendarUnit::Month,
-        BudgetPer::Total => return (Timestamp(i64::MIN), Timestamp(i64::MAX)),
-    };
-    let zone = calendar::zone(&spec.timezone).unwrap_or_else(utc);
-    calendar::period(unit, &zone, now)
 }
 
 /// Limits of pools that were used lately, with what was used of them.

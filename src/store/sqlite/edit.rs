@@ -36,16 +36,17 @@ pub(super) use selected;
 pub(super) const SELECT_IDS: &str =
     selected!("-- select_ids\nSELECT s.id, s.state", "ORDER BY s.id");
 
+/// `+state` here and below keeps the index on `state` out: rows are found by id.
 pub(super) const REQUEST_CANCEL: &str = "-- request_cancel
 UPDATE jobs SET cancel_requested = ?2
 WHERE id IN (SELECT value FROM json_each(?1)) AND cancel_requested < ?2
   AND id IN (SELECT id FROM job_state
-    WHERE id IN (SELECT value FROM json_each(?1)) AND state IN ('queued', 'running', 'held'))";
+    WHERE id IN (SELECT value FROM json_each(?1)) AND +state IN ('queued', 'running', 'held'))";
 
 pub(super) const RETRY: &str = "-- retry
 UPDATE job_state SET state = 'queued', next_attempt_at = NULL, counted_attempts = 0,
   finished_seq = NULL, finished_at = NULL, error_class = NULL, error = NULL, expires_at = NULL
-WHERE id IN (SELECT value FROM json_each(?1)) AND state IN ('succeeded', 'failed', 'cancelled')";
+WHERE id IN (SELECT value FROM json_each(?1)) AND +state IN ('succeeded', 'failed', 'cancelled')";
 
 /// Of the jobs that are to be retried, before they are.
 pub(super) const UNCANCEL: &str = "-- uncancel
@@ -56,12 +57,12 @@ WHERE id IN (SELECT value FROM json_each(?1)) AND cancel_requested <> 0
 
 pub(super) const HOLD: &str = "-- hold
 UPDATE job_state SET state = 'held', error_class = 'held', error = 'held by hand'
-WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'queued'";
+WHERE id IN (SELECT value FROM json_each(?1)) AND +state = 'queued'";
 
 /// `next_attempt_at` stays: a job held before its time still waits for it.
 pub(super) const RELEASE: &str = "-- release
 UPDATE job_state SET state = 'queued', error_class = NULL, error = NULL
-WHERE id IN (SELECT value FROM json_each(?1)) AND state = 'held'";
+WHERE id IN (SELECT value FROM json_each(?1)) AND +state = 'held'";
 
 pub(super) const PAUSE: &str = "-- pause
 INSERT INTO pauses (queue, paused_at) VALUES (?1, ?2) ON CONFLICT (queue) DO NOTHING";
@@ -183,6 +184,15 @@ impl Store {
         Ok(JobId(id))
     }
 
+    /// Runs a statement as a producer would.
+    ///
+    /// # Errors
+    /// [`StoreError::refusal`] when the schema refuses a job.
+    pub async fn insert_as_producer(&self, statement: &'static str) -> Result<u64, StoreError> {
+        let done = sqlx::query(statement).execute(&self.writer).await.doing("insert jobs")?;
+        Ok(done.rows_affected())
+    }
+
     /// The selected jobs and their states, by id.
     ///
     /// # Errors
@@ -229,14 +239,14 @@ impl Store {
                 return Ok(Edited::default());
             }
         };
+        if event == JobEvent::Retry {
+            sqlx::query(UNCANCEL).bind(&list).execute(&mut *tx).await.doing("change jobs")?;
+        }
         let mut query = sqlx::query(statement).bind(&list);
         if event == JobEvent::Cancel {
             query = query.bind(if now_too { 2_i64 } else { 1 });
         }
         let changed = query.execute(&mut *tx).await.doing("change jobs")?.rows_affected();
-        if event == JobEvent::Retry {
-            sqlx::query(UNCANCEL).bind(&list).execute(&mut *tx).await.doing("change jobs")?;
-        }
         tx.commit().await.doing("commit changed jobs")?;
         Ok(Edited { changed })
     }

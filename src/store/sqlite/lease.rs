@@ -11,11 +11,13 @@ use serde_json::json;
 use sqlx::Row;
 use std::collections::HashMap;
 
+/// `CROSS JOIN` here and below: the few candidates look for their rows, never the other way round.
+///
 /// Candidates were read outside the transaction: only those still ready count, and none when a
 /// newer daemon has taken over.
 pub(super) const STILL_READY: &str = "-- still_ready
 SELECT s.id, s.counted_attempts FROM json_each(?1) AS wanted
-JOIN job_state AS s ON s.id = wanted.value
+CROSS JOIN job_state AS s ON s.id = wanted.value
 WHERE s.state = 'queued' AND s.next_attempt_at IS NULL AND s.cancel_requested = 0
   AND (s.expires_at IS NULL OR s.expires_at > ?2)
   AND ?3 = (SELECT max(epoch) FROM daemons)";
@@ -28,7 +30,7 @@ SELECT s.id, s.attempts + 1, ?2, s.queue, s.batch, v.value ->> 'pool', v.value -
   v.value ->> 'mode', v.value ->> 'bytes', v.value ->> 'at', v.value ->> 'requests',
   v.value ->> 'input', v.value ->> 'output', v.value ->> 'worst_input', v.value ->> 'worst_output',
   v.value ->> 'nanousd', v.value ->> 'reason'
-FROM json_each(?1) AS v JOIN job_state AS s ON s.id = (v.value ->> 'job')
+FROM json_each(?1) AS v CROSS JOIN job_state AS s ON s.id = (v.value ->> 'job')
 WHERE s.state = 'queued'
 RETURNING id, job_id";
 

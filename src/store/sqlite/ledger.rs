@@ -68,7 +68,8 @@ WHERE a.settlement IS NULL AND a.epoch < ?1";
 
 /// Running jobs of dead epochs whose attempt is settled or gone: they only lost their state.
 pub(super) const REQUEUE_STRAYS: &str = "-- requeue_strays
-UPDATE job_state SET state = 'queued', epoch = NULL, next_attempt_at = NULL
+UPDATE job_state INDEXED BY job_state_running
+SET state = 'queued', epoch = NULL, next_attempt_at = NULL
 WHERE state = 'running' AND epoch < ?1
   AND NOT EXISTS (SELECT 1 FROM attempts AS a
     WHERE a.id = job_state.attempt_id AND a.settlement IS NULL)";

@@ -221,8 +221,10 @@ impl Store {
     /// # Errors
     /// When it cannot even be read.
     pub async fn integrity(&self) -> Result<Vec<String>, StoreError> {
-        let rows: Vec<String> =
-            sqlx::query_scalar(INTEGRITY).fetch_all(&self.readers).await.doing("check the database")?;
+        let rows: Vec<String> = sqlx::query_scalar(INTEGRITY)
+            .fetch_all(&self.readers)
+            .await
+            .doing("check the database")?;
         Ok(rows.into_iter().filter(|row| row != "ok").collect())
     }
 

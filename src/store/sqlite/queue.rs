@@ -1,4 +1,7 @@
 //! The queue seen from its heads: who is ready, who is due, who is wanted no more.
+//!
+//! Invariant: each statement names its partial index. Left to itself the planner takes the index
+//! on `(state, error_class)` and walks over every queued job.
 
 use super::Store;
 use crate::domain::job::{JobEvent, JobId, JobState};
@@ -12,24 +15,25 @@ use std::sync::Arc;
 /// Queues with ready jobs, by skipping from one to the next in the index.
 pub(super) const READY_QUEUES: &str = "-- ready_queues
 WITH RECURSIVE queues (queue) AS (
-  SELECT min(queue) FROM job_state WHERE state = 'queued' AND next_attempt_at IS NULL
+  SELECT min(queue) FROM job_state INDEXED BY job_state_ready
+  WHERE state = 'queued' AND next_attempt_at IS NULL
   UNION ALL
-  SELECT (SELECT min(s.queue) FROM job_state AS s
+  SELECT (SELECT min(s.queue) FROM job_state AS s INDEXED BY job_state_ready
           WHERE s.state = 'queued' AND s.next_attempt_at IS NULL AND s.queue > queues.queue)
   FROM queues WHERE queues.queue IS NOT NULL
 )
 SELECT queue FROM queues WHERE queue IS NOT NULL LIMIT ?1";
 
 pub(super) const HEADS: &str = "-- heads
-SELECT s.id, s.priority,
+SELECT head.id, head.priority,
   coalesce(octet_length(j.prompt), 0) + coalesce(octet_length(j.request), 0)
     + coalesce(octet_length(j.system), 0) AS bytes
 FROM (
-  SELECT id, priority FROM job_state
+  SELECT id, priority FROM job_state INDEXED BY job_state_ready
   WHERE queue = ?1 AND state = 'queued' AND next_attempt_at IS NULL
   ORDER BY priority DESC, id LIMIT ?2
-) AS s JOIN jobs AS j ON j.id = s.id
-ORDER BY s.priority DESC, s.id";
+) AS head JOIN jobs AS j ON j.id = head.id
+ORDER BY head.priority DESC, head.id";
 
 /// As bytes: one row that is not UTF-8 must fail alone.
 pub(super) const BODIES: &str = "-- bodies
@@ -42,38 +46,39 @@ JOIN job_state AS s ON s.id = j.id";
 
 pub(super) const MAKE_DUE: &str = "-- make_due
 UPDATE job_state SET next_attempt_at = NULL WHERE id IN (
-  SELECT id FROM job_state
+  SELECT id FROM job_state INDEXED BY job_state_timed
   WHERE state = 'queued' AND next_attempt_at IS NOT NULL AND next_attempt_at <= ?1
   ORDER BY next_attempt_at LIMIT ?2)";
 
 pub(super) const NEXT_DUE: &str = "-- next_due
 SELECT min(at) FROM (
-  SELECT min(next_attempt_at) AS at FROM job_state
+  SELECT min(next_attempt_at) AS at FROM job_state INDEXED BY job_state_timed
   WHERE state = 'queued' AND next_attempt_at IS NOT NULL
   UNION ALL
-  SELECT min(expires_at) FROM job_state WHERE state = 'queued' AND expires_at IS NOT NULL)";
+  SELECT min(expires_at) FROM job_state INDEXED BY job_state_expiring
+  WHERE state = 'queued' AND expires_at IS NOT NULL)";
 
 pub(super) const WORK_TO_SWEEP: &str = "-- work_to_sweep
-SELECT EXISTS (SELECT 1 FROM job_state
+SELECT EXISTS (SELECT 1 FROM job_state INDEXED BY job_state_timed
     WHERE state = 'queued' AND next_attempt_at IS NOT NULL AND next_attempt_at <= ?1)
-  OR EXISTS (SELECT 1 FROM job_state
+  OR EXISTS (SELECT 1 FROM job_state INDEXED BY job_state_expiring
     WHERE state = 'queued' AND expires_at IS NOT NULL AND expires_at <= ?1)
-  OR EXISTS (SELECT 1 FROM job_state
+  OR EXISTS (SELECT 1 FROM job_state INDEXED BY job_state_cancelling
     WHERE cancel_requested > 0 AND state IN ('queued', 'running', 'held')
       AND state <> 'running')";
 
 pub(super) const EXPIRED: &str = "-- expired
-SELECT id FROM job_state
+SELECT id FROM job_state INDEXED BY job_state_expiring
 WHERE state = 'queued' AND expires_at IS NOT NULL AND expires_at <= ?1
 ORDER BY expires_at LIMIT ?2";
 
 pub(super) const UNWANTED: &str = "-- unwanted
-SELECT id FROM job_state
+SELECT id FROM job_state INDEXED BY job_state_cancelling
 WHERE cancel_requested > 0 AND state IN ('queued', 'running', 'held') AND state <> 'running'
 LIMIT ?1";
 
 pub(super) const BREAK_OFF: &str = "-- break_off
-SELECT id FROM job_state
+SELECT id FROM job_state INDEXED BY job_state_cancelling
 WHERE cancel_requested > 1 AND state IN ('queued', 'running', 'held') AND state = 'running'
   AND cancel_requested > 0";
 

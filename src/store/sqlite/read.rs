@@ -19,7 +19,8 @@ SELECT state, count(*) AS jobs FROM job_state GROUP BY state";
 
 pub(super) const WAITING: &str = "-- waiting
 SELECT count(*) AS timed, coalesce(sum(attempts > 0), 0) AS retrying, min(next_attempt_at) AS next
-FROM job_state WHERE state = 'queued' AND next_attempt_at IS NOT NULL";
+FROM job_state INDEXED BY job_state_timed
+WHERE state = 'queued' AND next_attempt_at IS NOT NULL";
 
 pub(super) const FAILURES: &str = "-- failures
 SELECT error_class, count(*) AS jobs FROM job_state
@@ -41,7 +42,7 @@ SELECT pool, sum(coalesce(settled_requests, reserved_requests)) AS requests,
 FROM attempts WHERE reserved_at > ?1 GROUP BY pool";
 
 pub(super) const RETRYING: &str = "-- retrying
-SELECT error_class, count(*) AS jobs FROM job_state
+SELECT error_class, count(*) AS jobs FROM job_state INDEXED BY job_state_timed
 WHERE state = 'queued' AND next_attempt_at IS NOT NULL AND attempts > 0
 GROUP BY error_class ORDER BY jobs DESC LIMIT 20";
 

@@ -35,6 +35,7 @@ pub(super) const CANCELS: &str = "-- cancels
 SELECT s.id FROM json_each(?1) AS wanted JOIN job_state AS s ON s.id = wanted.value
 WHERE s.cancel_requested > 0";
 
+/// The `+` keeps the index on `state` out: rows are found by id.
 pub(super) const FINISH: &str = "-- finish
 UPDATE job_state SET
   state = v.value ->> 'state', epoch = NULL, next_attempt_at = v.value ->> 'at',
@@ -42,7 +43,7 @@ UPDATE job_state SET
   finished_seq = v.value ->> 'seq', finished_at = v.value ->> 'finished_at',
   error_class = v.value ->> 'error_class', error = v.value ->> 'error'
 FROM json_each(?1) AS v
-WHERE job_state.id = (v.value ->> 'job') AND job_state.state = 'running'
+WHERE job_state.id = (v.value ->> 'job') AND +job_state.state = 'running'
   AND job_state.epoch = (v.value ->> 'epoch')
   AND job_state.attempt_id = (v.value ->> 'attempt')
 RETURNING job_state.id, job_state.state";

@@ -1,7 +1,7 @@
 //! Opening: what is refused and left untouched, and that there is only one daemon.
 
 use super::{Desk, T0};
-use crate::helper::{FlockHolder, TempDb, sql, sqlite3};
+use crate::helper::{FlockHolder, TempDb, sql};
 use claudeq::domain::time::Timestamp;
 use claudeq::store::{Store, StoreError};
 use std::collections::BTreeMap;
@@ -271,10 +271,13 @@ async fn a_backup_is_a_database_and_overwrites_nothing() {
 #[tokio::test]
 async fn damage_is_found() {
     let db = TempDb::create().await;
-    sql(db.path(), "INSERT INTO jobs (prompt) VALUES ('a'); PRAGMA wal_checkpoint(TRUNCATE);");
-    let spoil = "PRAGMA writable_schema = ON;
-         DELETE FROM sqlite_master WHERE name = 'job_state_ready';";
-    sqlite3(db.path(), spoil);
+    let page = "PRAGMA wal_checkpoint(TRUNCATE);
+         SELECT (rootpage - 1) * 4096 FROM sqlite_master WHERE name = 'job_state_ready';";
+    let said = sql(db.path(), page);
+    let at: u64 = said.lines().last().unwrap().parse().unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(db.path()).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &[0xff; 100], at).unwrap();
+    drop(file);
     let store = Store::open(db.path()).await.unwrap();
     assert!(!store.integrity().await.unwrap().is_empty());
 }
