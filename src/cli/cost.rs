@@ -45,7 +45,7 @@ pub(crate) async fn run(args: &CostArgs, context: &Context) -> anyhow::Result<Ex
             "since": since,
             "batch": batch,
             "queue": queue,
-            "total": row_json(&total),
+            "total": sums_json(&total),
             "models": models.iter().map(row_json).collect::<Vec<Value>>(),
             "budgets": budgets.iter().map(budgets::json).collect::<Vec<Value>>(),
         });
@@ -117,8 +117,13 @@ fn table(models: &[SpentRow], total: &SpentRow) -> Table {
 }
 
 fn row_json(row: &SpentRow) -> Value {
+    let mut value = sums_json(row);
+    value["model"] = json!(row.model);
+    value
+}
+
+fn sums_json(row: &SpentRow) -> Value {
     json!({
-        "model": row.model,
         "calls": row.calls,
         "usd": in_usd(row.nanousd),
         "input_tokens": row.input_tokens,

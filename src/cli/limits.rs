@@ -3,7 +3,7 @@
 use super::context::Context;
 use super::exit::Exit;
 use super::output;
-use super::render::{Column, Line, Table, Tone, format};
+use super::render::{Column, Line, Table, Tone, format, wrap};
 use crate::clock::calendar;
 use crate::config::Config;
 use crate::domain::limit::{Algorithm, Dimension, LimitSpec, Per};
@@ -60,9 +60,11 @@ pub(crate) async fn run(_args: &LimitsArgs, context: &Context) -> anyhow::Result
         .filter(|pool| !rows.iter().any(|row| row.pool == *pool))
         .collect();
     if !unknown.is_empty() {
-        let sentence = "from the provider's headers at the first answer: ";
-        let line = Line::default().and(Tone::Faint, sentence).and(Tone::Plain, unknown.join(", "));
-        lines.push(line.render(&context.screen));
+        let text = format!("learned from the first answer: {}", unknown.join(", "));
+        let rows = wrap(&text, context.screen.width);
+        lines.extend(
+            rows.into_iter().map(|row| Line::default().and(Tone::Faint, row).render(&context.screen)),
+        );
     }
     output::lines(&lines)?;
     Ok(Exit::Ok)
@@ -152,8 +154,8 @@ fn table(rows: &[Row], now: Timestamp) -> Table {
         Column::left("PER"),
         Column::right("AMOUNT"),
         Column::right("AVAILABLE").optional(),
-        Column::left("COUNTED AS"),
-        Column::left("SOURCE"),
+        Column::left("COUNTED AS").spare(),
+        Column::left("SOURCE").spare(),
         Column::left("CLOSED").optional(),
         Column::left("AS OF").optional().spare(),
     ]);
@@ -180,8 +182,8 @@ fn table(rows: &[Row], now: Timestamp) -> Table {
 /// `bucket of 60 s`, `bucket of 5 s, learned`, `window`.
 fn counted_as(row: &Row) -> String {
     match row.burst_ms {
-        Some(burst) if row.burst_learned => format!("bucket of {}, learned", format::span(burst)),
-        Some(burst) => format!("bucket of {}", format::span(burst)),
+        Some(burst) if row.burst_learned => format!("bucket of {} s, learned", burst / 1_000),
+        Some(burst) => format!("bucket of {} s", burst / 1_000),
         None => row.algorithm.clone(),
     }
 }

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::exit::{Exit, failure};
 use super::list::{error_of, state_tone};
 use super::output;
-use super::render::{Line, Screen, Tone, escape, format};
+use super::render::{Line, Screen, Tone, escape, format, wrap};
 use super::select::{SelectArgs, no_such};
 use crate::clock::calendar;
 use crate::domain::job::{JobId, JobState};
@@ -193,39 +193,5 @@ impl Page<'_> {
             );
             self.lines.push(Line::default().and(Tone::Faint, more).render(self.screen));
         }
-    }
-}
-
-/// Breaks a line at spaces where there are some.
-fn wrap(line: &str, columns: usize) -> Vec<String> {
-    let mut out = vec![String::new()];
-    let mut used = 0;
-    for word in line.split_inclusive(' ') {
-        let mut chars: Vec<char> = word.chars().collect();
-        if used > 0 && used + chars.len() > columns + 1 {
-            out.push(String::new());
-            used = 0;
-        }
-        while chars.len() > columns {
-            let rest = chars.split_off(columns);
-            out.last_mut().into_iter().for_each(|line| line.extend(chars.drain(..)));
-            out.push(String::new());
-            chars = rest;
-        }
-        used += chars.len();
-        out.last_mut().into_iter().for_each(|line| line.extend(chars.drain(..)));
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_lines_are_wrapped_at_spaces() {
-        assert_eq!(wrap("one two three", 8), ["one two ", "three"]);
-        assert_eq!(wrap("abcdefghij", 4), ["abcd", "efgh", "ij"]);
-        assert_eq!(wrap("", 4), [""]);
     }
 }

@@ -3,6 +3,7 @@
 use super::super::context::Context;
 use super::super::exit::{Exit, failure};
 use super::super::output;
+use super::super::render::format;
 use crate::simulator::{Config as SimConfig, Handle, Simulator, preset};
 use anyhow::Context as _;
 use std::fs::File;
@@ -93,8 +94,11 @@ impl Stage {
             "2,000 jobs of mixed sizes, inserted by one SQL statement, against a simulated account:"
                 .to_owned(),
             format!(
-                "{REQUESTS} requests, {INPUT_TOKENS} input and {OUTPUT_TOKENS} output tokens a \
-                 minute, {SPEED} times faster than real."
+                "{} requests, {} input and {} output tokens a minute, {SPEED} times faster than \
+                 real.",
+                format::count(REQUESTS),
+                format::count(INPUT_TOKENS),
+                format::count(OUTPUT_TOKENS)
             ),
             String::new(),
         ])

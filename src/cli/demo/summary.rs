@@ -32,9 +32,9 @@ pub(super) async fn print(
         format!("answers {} of {}", format::count(counts.succeeded), format::count(JOBS)),
         format!("429s {refused}"),
         format!("repeated calls {} (in flight at the kill)", format::count(repeated)),
+        format!("limit use {percent:.0} % of the theoretical best ({bound_by} bind)"),
         format!(
-            "limit use {percent:.0} % of the theoretical best ({:.1} s against {:.1} s, bound by \
-             {bound_by}; kill and restart included)",
+            "time {:.1} s against {:.1} s at best, kill and restart included",
             took.as_secs_f64(),
             best.as_secs_f64()
         ),

@@ -80,7 +80,7 @@ impl Line {
 }
 
 /// As much of the text's beginning as fits into that many columns.
-fn fitting(text: &str, columns: usize) -> &str {
+pub(super) fn fitting(text: &str, columns: usize) -> &str {
     let mut used = 0;
     for (at, c) in text.char_indices() {
         used += char_width(c);

@@ -9,7 +9,9 @@ pub(crate) mod format;
 mod line;
 mod screen;
 mod table;
+mod wrap;
 
 pub(crate) use line::Line;
 pub(crate) use screen::{Screen, Tone};
 pub(crate) use table::{Column, Table};
+pub(crate) use wrap::wrap;

@@ -3,7 +3,7 @@
 use super::limits;
 use super::money;
 use super::view::View;
-use crate::cli::render::{Line, Screen, Tone, bar, format};
+use crate::cli::render::{Line, Screen, Tone, bar, format, wrap};
 use crate::clock::calendar;
 use crate::domain::gate::Closed;
 use crate::domain::ledger::Reason;
@@ -333,20 +333,7 @@ pub(super) fn parts(mut line: Line, first: &str, pieces: &[Line], screen: &Scree
 
 /// A sentence on as many lines as it needs.
 fn wrapped(label: &str, tone: Tone, text: &str, screen: &Screen) -> Vec<Line> {
-    let columns = screen.width.saturating_sub(INDENT).max(1);
-    let mut rows: Vec<String> = vec![String::new()];
-    for word in text.split_whitespace() {
-        let used = rows.last().map_or(0, |row| row.chars().count());
-        if used > 0 && used + 1 + word.chars().count() > columns {
-            rows.push(String::new());
-        }
-        if let Some(row) = rows.last_mut() {
-            if !row.is_empty() {
-                row.push(' ');
-            }
-            row.push_str(word);
-        }
-    }
+    let rows = wrap(text, screen.width.saturating_sub(INDENT));
     rows.into_iter()
         .enumerate()
         .map(|(at, row)| labelled(if at == 0 { label } else { "" }, Line::default().and(tone, row)))
