@@ -170,8 +170,9 @@ mod tests {
         let error = plain.context("cannot read request.json").unwrap_err();
         assert_eq!(exit_of(&error), Exit::NoInput);
         assert!(describe(&error).starts_with("cannot read request.json: "));
-        let wrapped = error.context(Failure { exit: Exit::BadInput, message: "no".into() });
+        let wrapped = failure(Exit::BadInput, "it is no JSON").context("cannot add it");
         assert_eq!(exit_of(&wrapped), Exit::BadInput);
+        assert_eq!(describe(&wrapped), "cannot add it: it is no JSON");
         assert_eq!(exit_of(&anyhow::anyhow!("no idea")), Exit::Failed);
     }
 }

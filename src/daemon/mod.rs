@@ -5,6 +5,7 @@
 mod books;
 mod executor;
 mod notify;
+mod pace;
 mod reaper;
 pub mod report;
 mod scheduler;

@@ -6,18 +6,20 @@
 use super::books::{Books, Context};
 use super::executor::{self, Finished};
 use super::notify::Notifier;
+use super::pace::Pace;
 use super::report::{Phase, Report};
 use super::spool::Spool;
 use super::turn::{Done, Work, turn};
 use super::wake::CommitWatch;
+use super::writer::ending;
 use super::{DaemonError, Ended, Options, Reloaded, client_of};
 use crate::claude::Client;
 use crate::config::Config;
 use crate::domain::job::{AttemptId, JobId, JobState};
 use crate::domain::ledger::Reason;
 use crate::domain::time::{Millis, Timestamp};
-use crate::store::{StoreError, Trouble};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use crate::store::{Ending, StoreError, Trouble};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -34,8 +36,6 @@ const TICK: Duration = Duration::from_secs(1);
 const IDLE_HEARTBEAT: Millis = Millis::from_secs(5);
 /// Jobs are counted this often, for the forecast.
 const COUNT_EVERY: Millis = Millis::from_secs(5);
-/// The pace is that of this stretch.
-const PACE_FOR: Millis = Millis::from_secs(120);
 /// The WAL is moved into the database this often.
 const CHECKPOINT_EVERY: Millis = Millis::MINUTE;
 
@@ -72,8 +72,8 @@ pub(super) struct Scheduler {
     options: Options,
     notifier: Notifier,
     spool: Spool,
-    /// How many results lie in the spool.
-    spooled: usize,
+    /// Whose results lie in the spool.
+    spooled: HashSet<AttemptId>,
     books: Option<Box<Books>>,
     turn: Option<JoinHandle<(Box<Books>, Done)>>,
     flights: HashMap<AttemptId, Flight>,
@@ -90,7 +90,11 @@ pub(super) struct Scheduler {
     counted_at: Timestamp,
     checkpoint_at: Timestamp,
     remaining: i64,
-    pace: VecDeque<(Timestamp, i64)>,
+    pace: Pace,
+    /// Permits to take away as they come back.
+    surplus: usize,
+    /// What only a restart can recover from: no turn begins any more.
+    fatal: Option<DaemonError>,
     failed: bool,
     trouble: Option<String>,
 }
@@ -110,7 +114,7 @@ impl Scheduler {
             notifier: Notifier::new(options.notify_socket.as_deref()),
             options,
             spool,
-            spooled: 0,
+            spooled: HashSet::new(),
             books: Some(Box::new(books)),
             turn: None,
             flights: HashMap::new(),
@@ -127,7 +131,9 @@ impl Scheduler {
             counted_at: Timestamp(0),
             checkpoint_at: now + CHECKPOINT_EVERY,
             remaining: 0,
-            pace: VecDeque::new(),
+            pace: Pace::default(),
+            surplus: 0,
+            fatal: None,
             failed: false,
             trouble: None,
             context,
@@ -177,7 +183,8 @@ impl Scheduler {
         let now = self.context.now();
         let due = self.wake_at.is_some_and(|at| at <= now);
         let wanted = self.look || due || !self.finished.is_empty() || self.new_config.is_some();
-        if self.turn.is_some() || !wanted || Instant::now() < self.not_before {
+        let ready = self.turn.is_none() && self.fatal.is_none();
+        if !ready || !wanted || Instant::now() < self.not_before {
             return;
         }
         let Some(books) = self.books.take() else { return };
@@ -208,16 +215,22 @@ impl Scheduler {
                 while let Ok(more) = self.ended.1.try_recv() {
                     self.finished.push(more);
                 }
+                if self.fatal.is_some() {
+                    self.salvage();
+                }
             }
             Event::Turned(books, done) => return self.turned(books, *done),
-            Event::Lost => return Err(DaemonError::Panicked),
+            Event::Lost => {
+                self.turn = None;
+                self.give_up(DaemonError::Panicked);
+            }
             Event::Committed => self.look = true,
             Event::Due => {}
             Event::Tick => self.tick(),
             Event::Stop => self.stop(),
             Event::Reload => self.reload(),
         }
-        Ok(self.drained())
+        self.drained()
     }
 
     fn turned(&mut self, books: Box<Books>, done: Done) -> Result<Option<Ended>, DaemonError> {
@@ -229,12 +242,9 @@ impl Scheduler {
         for attempt in &done.settled {
             self.flights.remove(attempt);
         }
-        self.look |= !done.settled.is_empty();
+        self.surplus -= self.context.permits.forget_permits(self.surplus);
         self.failed |= done.ended.contains(&JobState::Failed);
-        let ended = i64::try_from(done.ended.len()).unwrap_or(0);
-        if ended > 0 {
-            self.pace.push_back((now, ended));
-        }
+        self.pace.note(done.ended.len(), now);
         for call in done.calls {
             let (attempt, job) = (call.lease.attempt, call.lease.job);
             let clock = self.context.clock().clone();
@@ -244,12 +254,14 @@ impl Scheduler {
         for flight in self.flights.values_mut().filter(|one| done.break_off.contains(&one.job)) {
             flight.break_off.take().map(|break_off| break_off.send(()));
         }
+        // The last call is settled: see at once whether that was all.
+        self.look |= !done.settled.is_empty() && self.flights.is_empty();
         self.wake_at = done.wake_at;
         if let Some(error) = done.trouble {
-            self.in_trouble(error, done.unsettled, &done.rows)?;
-            return Ok(self.drained());
+            self.in_trouble(error, done.unsettled, &done.rows);
+            return self.drained();
         }
-        self.well_again(&done.settled);
+        self.well_again();
         if done.fenced {
             return Err(DaemonError::Fenced);
         }
@@ -261,7 +273,7 @@ impl Scheduler {
                 return Ok(Some(end));
             }
         }
-        Ok(self.drained())
+        self.drained()
     }
 
     /// `--until-empty`: whether nothing runs and nothing can become due without a person.
@@ -288,26 +300,9 @@ impl Scheduler {
     }
 
     /// The database could not take it: keep what was paid for, and say why.
-    fn in_trouble(
-        &mut self,
-        error: StoreError,
-        unsettled: Vec<Finished>,
-        rows: &[crate::store::Ending],
-    ) -> Result<(), DaemonError> {
-        let trouble = error.trouble();
+    fn in_trouble(&mut self, error: StoreError, unsettled: Vec<Finished>, rows: &[Ending]) {
         self.look = true;
-        if !rows.is_empty() {
-            // Each failed settlement is spooled anew only when it brings something new.
-            let known = self.finished.len();
-            tracing::debug!(rows = rows.len(), known, "results wait for the database");
-            if self.spool.is_empty() || unsettled.len() > self.spooled {
-                self.spool.clear();
-                if let Err(error) = self.spool.append(rows) {
-                    tracing::error!(%error, "cannot spool results; they are in memory only");
-                }
-                self.spooled = unsettled.len();
-            }
-        }
+        self.spool(rows);
         let mut back = unsettled;
         back.append(&mut self.finished);
         self.finished = back;
@@ -316,11 +311,47 @@ impl Scheduler {
             tracing::warn!("{message}");
             self.trouble = Some(message);
         }
-        match trouble {
-            Trouble::Busy => Ok(()),
+        match error.trouble() {
+            Trouble::Busy => {}
             // Full disks are emptied again; settling is idempotent, so it is tried again.
-            Trouble::Unwritable if !rows.is_empty() => Ok(()),
-            _ => Err(DaemonError::Store(error)),
+            Trouble::Unwritable if !rows.is_empty() => {}
+            // Anything else may have been committed or not: only a restart finds out.
+            _ => self.give_up(DaemonError::Store(error)),
+        }
+    }
+
+    /// Puts results beside the database, each once.
+    fn spool(&mut self, rows: &[Ending]) {
+        let new: Vec<Ending> =
+            rows.iter().filter(|row| !self.spooled.contains(&row.lease.attempt)).cloned().collect();
+        if new.is_empty() {
+            return;
+        }
+        match self.spool.append(&new) {
+            Ok(()) => self.spooled.extend(new.iter().map(|row| row.lease.attempt)),
+            Err(error) => tracing::error!(%error, "cannot spool results; they are in memory only"),
+        }
+    }
+
+    /// Stops leasing and writing; the calls in flight may end, and their results are spooled.
+    fn give_up(&mut self, error: DaemonError) {
+        tracing::error!("{}; stopping, results are kept beside the database", super::chain(&error));
+        self.fatal.get_or_insert(error);
+        self.phase = Phase::Draining;
+        self.drain_until.get_or_insert(Instant::now() + self.config.shutdown_grace);
+        self.salvage();
+    }
+
+    fn salvage(&mut self) {
+        let now = self.context.now();
+        let retry = &self.config.retry;
+        let entropy = &self.context.entropy;
+        let finished = std::mem::take(&mut self.finished);
+        let rows: Vec<Ending> =
+            finished.iter().map(|one| ending(one, retry, now, entropy.unit())).collect();
+        self.spool(&rows);
+        for one in &finished {
+            self.flights.remove(&one.lease.attempt);
         }
     }
 
@@ -334,10 +365,10 @@ impl Scheduler {
         }
     }
 
-    fn well_again(&mut self, settled: &[AttemptId]) {
-        if !self.spool.is_empty() && (self.finished.is_empty() || !settled.is_empty()) {
+    fn well_again(&mut self) {
+        if !self.spool.is_empty() {
             self.spool.clear();
-            self.spooled = 0;
+            self.spooled.clear();
         }
         if self.trouble.take().is_some() {
             tracing::info!("the database takes writes again");
@@ -347,9 +378,7 @@ impl Scheduler {
     fn tick(&mut self) {
         self.look = true;
         let now = self.context.now();
-        while self.pace.front().is_some_and(|(at, _)| now.since(*at) > PACE_FOR) {
-            self.pace.pop_front();
-        }
+        self.pace.note(0, now);
         let status = self.status_line();
         self.notifier.alive(&status);
         if now >= self.checkpoint_at && self.turn.is_none() {
@@ -385,13 +414,20 @@ impl Scheduler {
         }
     }
 
-    /// While draining: whether the last call is settled, or spooled past the grace.
-    fn drained(&self) -> Option<Ended> {
+    /// While draining: whether the last call is settled, or spooled.
+    fn drained(&mut self) -> Result<Option<Ended>, DaemonError> {
+        if self.phase != Phase::Draining || self.turn.is_some() {
+            return Ok(None);
+        }
+        if self.flights.is_empty()
+            && let Some(fatal) = self.fatal.take()
+        {
+            return Err(fatal);
+        }
         let over = self.drain_until.is_some_and(|until| Instant::now() >= until);
         let settled = self.flights.is_empty() && self.finished.is_empty();
         let spooled = over && self.trouble.is_some() && self.flights.len() == self.finished.len();
-        let idle = self.turn.is_none() && (settled || spooled);
-        (self.phase == Phase::Draining && idle).then_some(Ended::Stopped)
+        Ok((settled || spooled).then_some(Ended::Stopped))
     }
 
     fn reload(&mut self) {
@@ -417,24 +453,14 @@ impl Scheduler {
         }
     }
 
-    fn resize(&self, max_in_flight: u32) {
-        let (old, new) = (self.config.max_in_flight, max_in_flight);
-        let permits = &self.context.permits;
-        if new > old {
-            permits.add_permits((new - old) as usize);
-        } else if permits.forget_permits((old - new) as usize) < (old - new) as usize {
-            tracing::warn!(
-                "max_in_flight shrinks fully only when fewer calls are out; reload again"
-            );
-        }
+    fn resize(&mut self, max_in_flight: u32) {
+        let (old, new) = (self.config.max_in_flight as usize, max_in_flight as usize);
+        let returned = self.surplus.min(new.saturating_sub(old));
+        self.surplus = self.surplus - returned + old.saturating_sub(new);
+        self.context.permits.add_permits(new.saturating_sub(old) - returned);
     }
 
     fn report(&self, now: Timestamp) -> Report {
-        let finished: i64 = self.pace.iter().map(|(_, jobs)| jobs).sum();
-        let since = self.pace.front().map_or(Millis::ZERO, |(at, _)| now.since(*at));
-        let stretch = since.0.max(1_000);
-        let finishes_at = (finished > 1 && self.remaining > 0)
-            .then(|| now + Millis(self.remaining.saturating_mul(stretch) / finished));
         Report {
             as_of: now,
             phase: self.phase,
@@ -443,8 +469,8 @@ impl Scheduler {
             max_in_flight: self.config.max_in_flight,
             held_back_by: self.held_back.0,
             held_back: self.held_back.1.clone(),
-            finishes_at,
-            jobs_per_minute: finished.saturating_mul(60_000) / stretch,
+            finishes_at: self.pace.finishes_at(self.remaining, now),
+            jobs_per_minute: self.pace.per_minute(now),
             trouble: self.trouble.clone(),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::domain::budget::Budget;
 use crate::domain::gate::Closed;
-use crate::domain::ledger::{Ledger, Level, Meter, Past};
+use crate::domain::ledger::{Ledger, Level, Meter, Past, Pool};
 use crate::domain::limit::{Algorithm, Dimension, LimitSource, LimitSpec, Per};
 use crate::domain::reservation::Amounts;
 use crate::domain::time::{Millis, Timestamp};
@@ -78,6 +78,13 @@ pub(super) fn restore(
     for row in limits {
         restore_limit(ledger, row, now);
     }
+    let restored = |pool: &Pool, meter: &Meter| {
+        limits.iter().any(|row| {
+            *row.pool == *pool.spec.name.0
+                && row.dimension == meter.spec.dimension.as_str()
+                && row.per == meter.spec.per.as_str()
+        })
+    };
     for call in past {
         let amounts = Amounts {
             requests: call.requests,
@@ -85,7 +92,7 @@ pub(super) fn restore(
             output_tokens: call.output_tokens,
         };
         let past = Past { model: &call.model, amounts, counted_at: call.counted_at };
-        ledger.remember(past, now);
+        ledger.remember(past, restored, now);
     }
     for row in gates {
         let Some(why) = Closed::parse(&row.reason) else { continue };

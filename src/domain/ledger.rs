@@ -4,7 +4,7 @@
 //! committed first. A change is made on a copy, and the copy takes its place after the commit.
 
 use super::attempt::{FailureKind, ObservedLimit, Outcome, Reply};
-use super::bucket::Bucket;
+use super::bucket::{Bucket, Charge};
 use super::budget::{Budget, Wall};
 use super::gate::{Closed, Gate, Passage};
 use super::limit::{Algorithm, Dimension, LimitSource, LimitSpec, Per, PoolName, PoolSpec};
@@ -561,16 +561,28 @@ impl Ledger {
             .find(|meter| meter.spec.dimension == dimension && meter.spec.per == per)
     }
 
-    /// Enters settled calls into the windows that still count them.
-    pub fn remember(&mut self, past: Past<'_>, now: Timestamp) {
-        let Some(pool) = self.pools.iter_mut().find(|pool| pool.spec.covers(past.model)) else {
+    /// Enters settled calls into the windows that still count them, and into buckets that
+    /// nobody has a level of: those begin as if they had been full a minute ago.
+    pub fn remember(
+        &mut self,
+        past: Past<'_>,
+        restored: impl Fn(&Pool, &Meter) -> bool,
+        now: Timestamp,
+    ) {
+        let Some(at) = self.pools.iter().position(|pool| pool.spec.covers(past.model)) else {
             return;
         };
-        for meter in &mut pool.meters {
-            if let Level::Window(window) = &mut meter.level
-                && now.since(past.counted_at) < meter.spec.per.span()
-            {
-                window.record(past.amounts.of(meter.spec.dimension), past.counted_at);
+        let known: Vec<bool> =
+            self.pools[at].meters.iter().map(|meter| restored(&self.pools[at], meter)).collect();
+        for (meter, known) in self.pools[at].meters.iter_mut().zip(known) {
+            if now.since(past.counted_at) >= meter.spec.per.span() {
+                continue;
+            }
+            let amount = past.amounts.of(meter.spec.dimension);
+            match &mut meter.level {
+                Level::Window(window) => window.record(amount, past.counted_at),
+                Level::Bucket(bucket) if !known => bucket.settle(Charge::default(), amount, now),
+                Level::Bucket(_) => {}
             }
         }
     }

@@ -182,6 +182,6 @@ mod tests {
         let lines = table().lines(&Screen::plain(40));
         assert!(lines.iter().all(|line| width(line) <= 40), "{lines:?}");
         let lines = table().lines(&Screen::plain(24));
-        assert_eq!(lines[1], "   7  default  a sentenc…");
+        assert_eq!(lines[1], "   7  default  a senten…");
     }
 }

@@ -253,7 +253,10 @@ fn rest(view: &View, screen: &Screen) -> Vec<Line> {
         let mut pieces = vec![Line::plain(format!("{} waiting", format::count(view.timed.retrying)))];
         if let (0, Some(at)) = (view.scheduled(), view.timed.next_at) {
             let next = at.since(view.now).0;
-            let next = if next > 0 { format!("next in {}", format::span(next)) } else { "next is due".into() };
+            let next = match next {
+                ..1_000 => "next one now".to_owned(),
+                _ => format!("next in {}", format::span(next)),
+            };
             pieces.push(Line::plain(next));
         }
         pieces.extend(classes(&view.retries));

@@ -1,0 +1,78 @@
+//! How fast jobs finish lately, and when the queue would be empty at that pace.
+
+use crate::domain::time::{Millis, Timestamp};
+use std::collections::VecDeque;
+
+/// The pace is that of this stretch.
+const STRETCH: Millis = Millis::from_secs(120);
+/// A shorter one says nothing.
+const SHORTEST: Millis = Millis::SECOND;
+
+/// Jobs that finished lately.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    finished: VecDeque<(Timestamp, i64)>,
+    since: Option<Timestamp>,
+}
+
+impl Pace {
+    /// So many jobs finished now.
+    pub(super) fn note(&mut self, jobs: usize, now: Timestamp) {
+        self.since.get_or_insert(now);
+        if jobs > 0 {
+            self.finished.push_back((now, i64::try_from(jobs).unwrap_or(i64::MAX)));
+        }
+        while self.finished.front().is_some_and(|(at, _)| now.since(*at) > STRETCH) {
+            self.finished.pop_front();
+        }
+    }
+
+    /// Jobs a minute.
+    pub(super) fn per_minute(&self, now: Timestamp) -> i64 {
+        self.jobs().saturating_mul(Millis::MINUTE.0) / self.stretch(now).0
+    }
+
+    /// When the remaining jobs will have finished; `None` when nothing finishes.
+    pub(super) fn finishes_at(&self, remaining: i64, now: Timestamp) -> Option<Timestamp> {
+        let jobs = self.jobs();
+        (jobs > 0 && remaining > 0)
+            .then(|| now + Millis(remaining.saturating_mul(self.stretch(now).0) / jobs))
+    }
+
+    fn jobs(&self) -> i64 {
+        self.finished.iter().map(|(_, jobs)| jobs).sum()
+    }
+
+    fn stretch(&self, now: Timestamp) -> Millis {
+        self.since.map_or(SHORTEST, |since| now.since(since)).clamp(SHORTEST, STRETCH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const T0: Timestamp = Timestamp(1_000_000);
+
+    #[test]
+    fn the_end_follows_from_the_pace() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.finishes_at(100, T0), None);
+        pace.note(0, T0);
+        for second in 1..=10 {
+            pace.note(5, T0 + Millis::from_secs(second));
+        }
+        let now = T0 + Millis::from_secs(10);
+        assert_eq!(pace.per_minute(now), 300);
+        assert_eq!(pace.finishes_at(100, now), Some(now + Millis::from_secs(20)));
+    }
+
+    #[test]
+    fn what_is_long_ago_counts_no_more() {
+        let mut pace = Pace::default();
+        pace.note(1_000, T0);
+        let later = T0 + Millis::HOUR;
+        pace.note(0, later);
+        assert_eq!(pace.finishes_at(10, later), None);
+    }
+}
