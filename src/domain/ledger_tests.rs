@@ -1,0 +1,308 @@
+use super::*;
+use crate::domain::attempt::{Answer, Failure, Usage};
+use crate::domain::budget::{BudgetPer, BudgetSpec, Cap};
+use crate::domain::limit::OutputMode;
+use crate::domain::reservation::CallSize;
+use proptest::prelude::*;
+
+const T0: Timestamp = Timestamp(1_700_000_000_000);
+const MODEL: &str = "claude-sonnet-5";
+
+fn spec(name: &str, limits: Vec<LimitSpec>) -> PoolSpec {
+    PoolSpec {
+        name: PoolName(name.into()),
+        models: vec!["claude-*".into()],
+        limits,
+        output_mode: OutputMode::Realtime,
+    }
+}
+
+fn limit(dimension: Dimension, per: Per, amount: i64) -> LimitSpec {
+    let algorithm = Algorithm::Bucket { burst: Some(Millis::MINUTE) };
+    LimitSpec { dimension, per, amount, algorithm, source: LimitSource::Configured }
+}
+
+fn minute(dimension: Dimension, amount: i64) -> LimitSpec {
+    limit(dimension, Per::Minute, amount)
+}
+
+fn ledger(limits: Vec<LimitSpec>) -> Ledger {
+    Ledger::new(vec![spec("pool", limits)], Vec::new(), T0)
+}
+
+fn call(ledger: &mut Ledger, input: i64, output: i64, now: Timestamp) -> Reservation {
+    let size = CallSize {
+        body_bytes: input * 2,
+        max_tokens: output,
+        expected_input: input,
+        expected_output: output,
+    };
+    let pool = ledger.pool_of(MODEL, now);
+    Reservation::new(&pool, &"q".into(), &MODEL.into(), size, now)
+}
+
+fn reply(outcome: Outcome, now: Timestamp) -> Reply {
+    let http_status = match &outcome {
+        Outcome::Completed(_) => Some(200),
+        Outcome::Failed(_) => Some(429),
+        Outcome::Unknown(_) => None,
+    };
+    Reply {
+        outcome,
+        http_status,
+        request_id: None,
+        limits: Vec::new(),
+        headers: None,
+        first_byte_at: Some(now),
+        done_at: now,
+    }
+}
+
+fn answer(input: i64, output: i64) -> Outcome {
+    let usage = Usage { input_tokens: input, output_tokens: output, ..Usage::default() };
+    Outcome::Completed(Box::new(Answer {
+        body: String::new(),
+        text: String::new(),
+        stop_reason: None,
+        model: None,
+        usage: Some(usage),
+        inference_geo: None,
+    }))
+}
+
+fn fail(kind: FailureKind) -> Outcome {
+    Outcome::Failed(Failure { kind, class: "x".into(), message: String::new() })
+}
+
+fn end(ledger: &mut Ledger, call: &Reservation, outcome: Outcome, now: Timestamp) {
+    let reply = reply(outcome, now);
+    ledger.settle(call, &Settlement::of(&reply, call), now);
+    ledger.learn(call, &reply, Unit::ZERO, now);
+}
+
+fn available(ledger: &Ledger, now: Timestamp) -> Vec<i64> {
+    ledger.pools[0].meters.iter().map(|meter| meter.available(now)).collect()
+}
+
+#[test]
+fn a_call_takes_what_it_uses_and_no_more() {
+    let limits = vec![
+        minute(Dimension::Requests, 100),
+        minute(Dimension::InputTokens, 10_000),
+        minute(Dimension::OutputTokens, 10_000),
+        limit(Dimension::Tokens, Per::Day, 50_000),
+    ];
+    let mut ledger = ledger(limits);
+    let one = call(&mut ledger, 500, 900, T0);
+    assert_eq!(ledger.check(&one, false, T0), Check::Go);
+    ledger.reserve(&one);
+    assert_eq!(available(&ledger, T0), [99, 9_500, 9_100, 48_600]);
+    end(&mut ledger, &one, answer(400, 100), T0);
+    assert_eq!(available(&ledger, T0), [99, 9_600, 9_900, 49_500]);
+}
+
+#[test]
+fn limits_are_taken_from_the_first_headers() {
+    let mut ledger = ledger(Vec::new());
+    let first = call(&mut ledger, 10, 10, T0);
+    ledger.reserve(&first);
+    let second = call(&mut ledger, 10, 10, T0);
+    assert!(
+        matches!(ledger.check(&second, false, T0), Check::Wait(b) if b.reason == Reason::Concurrency)
+    );
+    let seen = |dimension, limit| ObservedLimit { dimension, limit, remaining: None };
+    let mut first_reply = reply(answer(10, 10), T0);
+    first_reply.limits = vec![
+        seen(Dimension::Requests, 4_000),
+        seen(Dimension::InputTokens, 400_000),
+        seen(Dimension::OutputTokens, 80_000),
+        seen(Dimension::Tokens, 480_000),
+    ];
+    ledger.settle(&first, &Settlement::of(&first_reply, &first), T0);
+    ledger.learn(&first, &first_reply, Unit::ZERO, T0);
+    let learned: Vec<(Dimension, i64)> =
+        ledger.pools[0].spec.limits.iter().map(|limit| (limit.dimension, limit.amount)).collect();
+    assert_eq!(
+        learned,
+        [
+            (Dimension::Requests, 4_000),
+            (Dimension::InputTokens, 400_000),
+            (Dimension::OutputTokens, 80_000)
+        ],
+        "the sum of both halves is no limit of its own"
+    );
+    assert_eq!(ledger.check(&second, false, T0), Check::Go);
+}
+
+#[test]
+fn without_any_headers_trust_grows_with_each_answer() {
+    let mut ledger = ledger(Vec::new());
+    let one = call(&mut ledger, 10, 10, T0);
+    for _ in 0..3 {
+        ledger.reserve(&one);
+        end(&mut ledger, &one, answer(1, 1), T0);
+    }
+    let mut out = 0;
+    while ledger.check(&one, false, T0) == Check::Go {
+        ledger.reserve(&one);
+        out += 1;
+    }
+    assert_eq!(out, 4);
+}
+
+#[test]
+fn a_429_empties_the_limit_it_names_and_closes_the_pool() {
+    let limits = vec![minute(Dimension::Requests, 100), minute(Dimension::OutputTokens, 10_000)];
+    let mut ledger = ledger(limits);
+    let one = call(&mut ledger, 10, 10, T0);
+    ledger.reserve(&one);
+    let limited = FailureKind::RateLimited {
+        retry_after: Some(Millis::from_secs(7)),
+        limit: Some(Dimension::OutputTokens),
+        ramp: false,
+    };
+    end(&mut ledger, &one, fail(limited), T0);
+    assert_eq!(available(&ledger, T0), [100, 0], "the refused call itself counts nothing");
+    let soon = T0 + Millis::from_secs(6);
+    assert!(matches!(ledger.check(&one, false, soon), Check::Wait(b) if b.reason == Reason::Pause));
+    let later = T0 + Millis::from_secs(7);
+    assert_eq!(ledger.check(&one, false, later), Check::Go);
+}
+
+#[test]
+fn a_spend_limit_stops_everything_until_then_and_a_bad_key_until_somebody_acts() {
+    let mut ledger = ledger(vec![minute(Dimension::Requests, 100)]);
+    let one = call(&mut ledger, 10, 10, T0);
+    ledger.reserve(&one);
+    let until = T0 + Millis::DAY;
+    end(&mut ledger, &one, fail(FailureKind::AccountParked { until: Some(until) }), T0);
+    let blocked = Blocked { reason: Reason::Account, ready_at: Some(until) };
+    assert_eq!(ledger.check(&one, false, T0), Check::Wait(blocked));
+    assert_eq!(ledger.check(&one, false, until), Check::Go);
+    ledger.account.open();
+    ledger.reserve(&one);
+    end(&mut ledger, &one, fail(FailureKind::KeyRejected), T0);
+    let blocked = Blocked { reason: Reason::Key, ready_at: None };
+    assert_eq!(ledger.check(&one, false, T0 + Millis::DAY), Check::Wait(blocked));
+    ledger.account.open();
+    assert_eq!(ledger.check(&one, false, T0), Check::Go);
+}
+
+#[test]
+fn others_on_the_same_key_lower_the_level() {
+    let mut ledger = ledger(vec![minute(Dimension::Requests, 1_000)]);
+    let one = call(&mut ledger, 10, 10, T0);
+    ledger.reserve(&one);
+    let mut seen = reply(answer(1, 1), T0);
+    let dimension = Dimension::Requests;
+    seen.limits = vec![ObservedLimit { dimension, limit: 1_000, remaining: Some(300) }];
+    ledger.settle(&one, &Settlement::of(&seen, &one), T0);
+    ledger.learn(&one, &seen, Unit::ZERO, T0);
+    assert_eq!(available(&ledger, T0), [320], "the header, and two in a hundred for its age");
+}
+
+#[test]
+fn a_smaller_limit_begins_lacking_what_the_larger_one_lacked() {
+    let mut ledger = ledger(vec![minute(Dimension::OutputTokens, 10_000)]);
+    let settled = call(&mut ledger, 10, 3_000, T0);
+    ledger.reserve(&settled);
+    end(&mut ledger, &settled, answer(1, 3_000), T0);
+    let open = call(&mut ledger, 10, 500, T0);
+    ledger.reserve(&open);
+    let pools = vec![spec("pool", vec![minute(Dimension::OutputTokens, 5_000)])];
+    ledger.reconfigure(pools, Vec::new(), &[&open], T0);
+    assert_eq!(available(&ledger, T0), [1_500]);
+    end(&mut ledger, &open, answer(1, 100), T0);
+    assert_eq!(available(&ledger, T0), [1_900]);
+}
+
+#[test]
+fn a_new_limit_knows_the_calls_in_flight() {
+    let mut ledger = ledger(vec![minute(Dimension::Requests, 100)]);
+    let open = call(&mut ledger, 10, 500, T0);
+    ledger.reserve(&open);
+    let limits = vec![minute(Dimension::Requests, 100), minute(Dimension::OutputTokens, 1_000)];
+    ledger.reconfigure(vec![spec("pool", limits)], Vec::new(), &[&open], T0);
+    assert_eq!(available(&ledger, T0), [99, 500]);
+}
+
+#[test]
+fn what_was_spent_before_a_restart_still_counts() {
+    let limits = vec![
+        minute(Dimension::Requests, 100),
+        LimitSpec { algorithm: Algorithm::Window, ..minute(Dimension::OutputTokens, 1_000) },
+        limit(Dimension::Tokens, Per::Day, 9_000),
+    ];
+    let mut ledger = ledger(limits);
+    let amounts = Amounts { requests: 1, input_tokens: 100, output_tokens: 400 };
+    let now = T0 + Millis::HOUR;
+    for ago in [Millis::from_secs(20), Millis::from_secs(90)] {
+        let past = Past { model: MODEL, amounts, counted_at: now - ago };
+        ledger.remember(past, |_, _| false, now);
+    }
+    assert_eq!(available(&ledger, now), [99, 600, 8_000]);
+    let past = Past { model: MODEL, amounts, counted_at: now };
+    ledger.remember(past, |_, _| true, now);
+    assert_eq!(available(&ledger, now), [99, 200, 7_500], "a restored bucket knows it already");
+}
+
+proptest! {
+    /// Whatever the order of starts and ends, at the end nothing is set aside, no pool has calls
+    /// out, and budgets hold exactly what was used.
+    #[test]
+    fn everything_settles_exactly_once(
+        calls in prop::collection::vec((1_i64..500, 1_i64..500, 0_u8..4, any::<prop::sample::Index>()), 1..60),
+    ) {
+        let budget = BudgetSpec {
+            cap: Cap::Tokens(i64::MAX),
+            per: BudgetPer::Total,
+            queue: None,
+            timezone: "UTC".into(),
+            allow_unbounded: false,
+        };
+        let mut ledger = ledger(vec![
+            minute(Dimension::OutputTokens, 1_000_000),
+            limit(Dimension::Tokens, Per::Hour, 1_000_000),
+        ]);
+        ledger.budgets = vec![Budget::new(budget, Timestamp(i64::MIN), Timestamp(i64::MAX), 0)];
+        let mut open: Vec<(Reservation, u8)> = Vec::new();
+        let mut used = 0;
+        let finish = |ledger: &mut Ledger, (call, how): (Reservation, u8)| {
+            let outcome = match how {
+                0 => answer(call.expected.input_tokens / 2, call.expected.output_tokens / 2),
+                1 => Outcome::Unknown(Failure {
+                    kind: FailureKind::Interrupted,
+                    class: "x".into(),
+                    message: String::new(),
+                }),
+                2 => fail(FailureKind::Permanent),
+                _ => fail(FailureKind::Overloaded { retry_after: None }),
+            };
+            let reply = reply(outcome, T0);
+            let settlement = Settlement::of(&reply, &call);
+            ledger.settle(&call, &settlement, T0);
+            settlement.tokens
+        };
+        for (input, output, how, which) in calls {
+            let one = call(&mut ledger, input, output, T0);
+            ledger.reserve(&one);
+            open.push((one, how));
+            if how % 2 == 0 {
+                let at = which.index(open.len());
+                used += finish(&mut ledger, open.swap_remove(at));
+            }
+        }
+        for one in open {
+            used += finish(&mut ledger, one);
+        }
+        prop_assert_eq!(ledger.pools[0].in_flight, 0);
+        for meter in &ledger.pools[0].meters {
+            match &meter.level {
+                Level::Bucket(bucket) => prop_assert_eq!(bucket.held(), 0),
+                Level::Window(window) => prop_assert_eq!(window.in_flight(), 0),
+            }
+        }
+        let sum = ledger.budgets[0].current();
+        prop_assert_eq!((sum.spent, sum.reserved), (used, 0));
+    }
+}
