@@ -17,6 +17,8 @@ const LONGEST_BURST: Millis = Millis::MINUTE;
 const SHORTEST_BURST: Millis = Millis::SECOND;
 /// How long no 429 must come before an unknown burst is doubled.
 const WIDEN_AFTER: Millis = Millis::from_secs(20);
+/// The same, where the provider's headers say that twice as much would be there.
+const WIDEN_AFTER_SEEN: Millis = Millis::from_secs(5);
 
 /// What one call takes out of one limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +51,12 @@ pub struct Bucket {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Burst {
     Told(Millis),
-    Learned { span: Millis, since: Timestamp },
+    /// `seen` is the most that headers said was left, since the span was last changed.
+    Learned {
+        span: Millis,
+        since: Timestamp,
+        seen: i64,
+    },
 }
 
 impl Bucket {
@@ -57,7 +64,7 @@ impl Bucket {
     pub fn full(rate: i64, period: Millis, burst: Option<Millis>, now: Timestamp) -> Bucket {
         let burst = match burst {
             Some(span) => Burst::Told(span),
-            None => Burst::Learned { span: FIRST_BURST.min(period), since: now },
+            None => Burst::Learned { span: FIRST_BURST.min(period), since: now, seen: 0 },
         };
         let mut bucket = Bucket { rate, period, burst, level: 0, as_of: now, held: 0 };
         bucket.level = bucket.capacity_shares();
@@ -68,8 +75,8 @@ impl Bucket {
     ///
     /// A level below what this capacity allows is kept, debt included.
     pub fn restore(&mut self, level: i64, as_of: Timestamp, learned: Option<Millis>) {
-        if let (Burst::Learned { since, .. }, Some(span)) = (self.burst, learned) {
-            self.burst = Burst::Learned { span: span.max(SHORTEST_BURST), since };
+        if let (Burst::Learned { since, seen, .. }, Some(span)) = (self.burst, learned) {
+            self.burst = Burst::Learned { span: span.max(SHORTEST_BURST), since, seen };
         }
         self.level = level.min(self.capacity_shares());
         self.as_of = as_of;
@@ -165,7 +172,7 @@ impl Bucket {
         self.level = self.level.min(0);
         if let Burst::Learned { span, .. } = self.burst {
             let span = if surprised { Millis(span.0 / 2).max(SHORTEST_BURST) } else { span };
-            self.burst = Burst::Learned { span, since: now };
+            self.burst = Burst::Learned { span, since: now, seen: 0 };
         }
     }
 
@@ -175,21 +182,26 @@ impl Bucket {
     /// only what is below level − held is somebody else's doing.
     pub fn correct(&mut self, remaining: i64, tolerance: i64, now: Timestamp) {
         self.touch(now);
+        if let Burst::Learned { seen, .. } = &mut self.burst {
+            *seen = remaining.max(*seen);
+        }
         let seen = self.in_shares(remaining.saturating_add(tolerance).saturating_add(self.held));
         self.level = self.level.min(seen);
     }
 
     /// Doubles an unknown burst after a quiet while. Returns whether it did.
     pub fn widen(&mut self, now: Timestamp) -> bool {
-        let Burst::Learned { span, since } = self.burst else {
+        let Burst::Learned { span, since, seen } = self.burst else {
             return false;
         };
-        if span >= LONGEST_BURST.min(self.period) || now.since(since) < WIDEN_AFTER {
+        let more_seen = seen >= self.capacity().saturating_mul(2);
+        let quiet = if more_seen { WIDEN_AFTER_SEEN } else { WIDEN_AFTER };
+        if span >= LONGEST_BURST.min(self.period) || now.since(since) < quiet {
             return false;
         }
         self.touch(now);
         let span = Millis(span.0 * 2).min(LONGEST_BURST).min(self.period);
-        self.burst = Burst::Learned { span, since: now };
+        self.burst = Burst::Learned { span, since: now, seen: 0 };
         true
     }
 
@@ -290,6 +302,17 @@ mod tests {
         bucket.empty(later + Millis::from_secs(10));
         assert_eq!(bucket.capacity(), 100);
         assert_eq!(bucket.available(later + Millis::from_secs(10)), 0);
+    }
+
+    #[test]
+    fn headers_that_show_more_widen_it_sooner() {
+        let mut bucket = Bucket::full(1_200, Millis::MINUTE, None, T0);
+        let later = T0 + WIDEN_AFTER_SEEN;
+        bucket.correct(199, 0, T0);
+        assert!(!bucket.widen(later));
+        bucket.correct(200, 0, T0);
+        assert!(bucket.widen(later));
+        assert_eq!((bucket.capacity(), bucket.available(later)), (200, 100));
     }
 
     #[test]
