@@ -38,8 +38,8 @@ struct BulkArgs {
 #[command(after_help = "Examples:\n  \
     claudeq retry 17\n  \
     claudeq retry --batch nightly --error-class timeout\n\n\
-    A job that succeeded is paid for again, so it is only retried by its id or with \
-    --state succeeded.")]
+    Without ids and --state only jobs that failed or were cancelled are run again: one that\n\
+    succeeded would be paid for twice. What was answered and paid before stays on record.")]
 pub(crate) struct RetryArgs {
     #[command(flatten)]
     bulk: BulkArgs,

@@ -97,10 +97,8 @@ fn table(models: &[SpentRow], total: &SpentRow) -> Table {
         Column::right("NO PRICE").optional(),
     ]);
     let totals = (models.len() > 1).then_some(total);
-    for (row, tone) in models
-        .iter()
-        .map(|row| (row, Tone::Plain))
-        .chain(totals.map(|total| (total, Tone::Strong)))
+    for (row, tone) in
+        models.iter().map(|row| (row, Tone::Plain)).chain(totals.map(|total| (total, Tone::Strong)))
     {
         let unpriced = if row.unpriced > 0 { format::count(row.unpriced) } else { String::new() };
         table.row(vec![

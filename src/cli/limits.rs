@@ -63,7 +63,8 @@ pub(crate) async fn run(_args: &LimitsArgs, context: &Context) -> anyhow::Result
         let text = format!("learned from the first answer: {}", unknown.join(", "));
         let rows = wrap(&text, context.screen.width);
         lines.extend(
-            rows.into_iter().map(|row| Line::default().and(Tone::Faint, row).render(&context.screen)),
+            rows.into_iter()
+                .map(|row| Line::default().and(Tone::Faint, row).render(&context.screen)),
         );
     }
     output::lines(&lines)?;
@@ -79,15 +80,17 @@ fn rows(
     let known = |pool: &str| snapshots.iter().any(|snapshot| snapshot.pool == pool);
     let configured = config.pools.iter().filter(|pool| !known(&pool.name.0));
     let mut rows: Vec<Row> = snapshots.iter().map(|snapshot| of_snapshot(snapshot, now)).collect();
-    rows.extend(configured.flat_map(|pool| {
-        pool.limits.iter().map(|limit| of_configuration(&pool.name.0, limit))
-    }));
+    rows.extend(
+        configured
+            .flat_map(|pool| pool.limits.iter().map(|limit| of_configuration(&pool.name.0, limit))),
+    );
     for row in &mut rows {
         let gate = gates.iter().find(|gate| gate.name == row.pool || gate.name == "*");
         row.closed_by = gate.map(|gate| gate.reason.clone());
         row.closed_until = gate.and_then(|gate| gate.until);
     }
-    let place = |row: &Row| (row.pool.clone(), Per::parse(&row.per), Dimension::parse(&row.dimension));
+    let place =
+        |row: &Row| (row.pool.clone(), Per::parse(&row.per), Dimension::parse(&row.dimension));
     rows.sort_by_key(place);
     rows
 }
@@ -150,8 +153,8 @@ fn of_configuration(pool: &str, limit: &LimitSpec) -> Row {
 fn table(rows: &[Row], now: Timestamp) -> Table {
     let mut table = Table::new(&[
         Column::left("POOL"),
-        Column::left("LIMIT"),
-        Column::left("PER"),
+        Column::left("LIMIT").whole(),
+        Column::left("PER").whole(),
         Column::right("AMOUNT"),
         Column::right("AVAILABLE").optional(),
         Column::left("COUNTED AS").spare(),
@@ -161,7 +164,8 @@ fn table(rows: &[Row], now: Timestamp) -> Table {
     ]);
     for row in rows {
         let plain = |text: String| (Tone::Plain, text);
-        let label = Dimension::parse(&row.dimension).map_or(row.dimension.as_str(), |dimension| dimension.label());
+        let label = Dimension::parse(&row.dimension)
+            .map_or(row.dimension.as_str(), |dimension| dimension.label());
         let available = row.available_now.map(format::count).unwrap_or_default();
         let in_debt = row.available_now.is_some_and(|available| available < 0);
         table.row(vec![
@@ -190,7 +194,9 @@ fn counted_as(row: &Row) -> String {
 
 fn closed(row: &Row, now: Timestamp) -> String {
     match (&row.closed_by, row.closed_until) {
-        (Some(reason), Some(until)) => format!("{reason} until {}", calendar::local_clock(until, now)),
+        (Some(reason), Some(until)) => {
+            format!("{reason} until {}", calendar::local_clock(until, now))
+        }
         (Some(reason), None) => reason.clone(),
         (None, _) => String::new(),
     }

@@ -24,10 +24,10 @@ const ON_SCREEN: i64 = 50;
 pub(crate) struct ListArgs {
     #[command(flatten)]
     select: SelectArgs,
-    /// Jobs after this id
-    #[arg(long, value_name = "ID", default_value_t = 0)]
-    after: i64,
-    /// Jobs at the most; 0 is no limit [default: 50 on a terminal, else no limit]
+    /// Jobs after this id, from the first on
+    #[arg(long, value_name = "ID")]
+    after: Option<i64>,
+    /// The latest N, or with --after the first N; 0 is no limit [default: 50 on a terminal, else 0]
     #[arg(long, short = 'n', value_name = "N")]
     limit: Option<u32>,
 }
@@ -42,19 +42,23 @@ pub(crate) async fn run(args: &ListArgs, context: &Context) -> anyhow::Result<Ex
         None => i64::MAX,
     };
     if context.wants_json() {
-        return print_json(&store, &which, args.after, most, context).await;
+        return print_json(&store, args, &which, most, context).await;
     }
     print_table(&store, args, &which, most, context).await
 }
 
 async fn print_json(
     store: &Store,
+    args: &ListArgs,
     which: &Selector,
-    mut after: i64,
     most: i64,
     context: &Context,
 ) -> anyhow::Result<Exit> {
-    let mut left = most;
+    if args.after.is_none() && most < i64::MAX {
+        output::json_lines(&context.screen, &store.latest(which, most).await?)?;
+        return Ok(Exit::Ok);
+    }
+    let (mut after, mut left) = (args.after.unwrap_or(0), most);
     while left > 0 {
         let rows = store.list(which, JobId(after), PAGE.min(left)).await?;
         output::json_lines(&context.screen, &rows)?;
@@ -74,9 +78,37 @@ async fn print_table(
     most: i64,
     context: &Context,
 ) -> anyhow::Result<Exit> {
-    let mut rows: Vec<JobListRow> = Vec::new();
-    let mut after = args.after;
-    let mut left = most;
+    let rows = match args.after {
+        None if most < i64::MAX => store.latest(which, most).await?,
+        after => pages(store, which, after.unwrap_or(0), most).await?,
+    };
+    let Some(last) = rows.last() else {
+        output::note("no jobs");
+        return Ok(Exit::Ok);
+    };
+    output::lines(&table(&rows, context.now()).lines(&context.screen))?;
+    let shown = i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    if shown == most {
+        let all = store.counts_among(which).await?.total();
+        let next = match args.after {
+            None => "the latest; --after 0 shows the first".to_owned(),
+            Some(_) => format!("--after {} shows the next", last.id),
+        };
+        if all > shown {
+            let of = format!("{} of {}", format::count(shown), format::jobs(all));
+            output::note(&format!("{of}, {next}, --limit 0 all"));
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+async fn pages(
+    store: &Store,
+    which: &Selector,
+    mut after: i64,
+    mut left: i64,
+) -> anyhow::Result<Vec<JobListRow>> {
+    let mut rows = Vec::new();
     while left > 0 {
         let page = store.list(which, JobId(after), PAGE.min(left)).await?;
         let Some(last) = page.last() else {
@@ -86,32 +118,19 @@ async fn print_table(
         left -= i64::try_from(page.len()).unwrap_or(left);
         rows.extend(page);
     }
-    if rows.is_empty() {
-        output::note("no jobs");
-        return Ok(Exit::Ok);
-    }
-    output::lines(&table(&rows, context.now()).lines(&context.screen))?;
-    if left == 0 {
-        let all = store.selected_counts(which).await?.total();
-        let shown = i64::try_from(rows.len()).unwrap_or(0);
-        if all > shown {
-            let of = format!("{} of {}", format::count(shown), format::jobs(all));
-            output::note(&format!("{of}; --after {after} shows the next, --limit 0 all"));
-        }
-    }
-    Ok(Exit::Ok)
+    Ok(rows)
 }
 
 fn table(rows: &[JobListRow], now: Timestamp) -> Table {
     let mut table = Table::new(&[
         Column::right("ID"),
-        Column::left("STATE"),
+        Column::left("STATE").whole(),
         Column::left("QUEUE"),
         Column::left("BATCH").optional(),
         Column::left("KEY").optional(),
         Column::right("PRIO").optional(),
         Column::right("TRIES"),
-        Column::left("WHEN"),
+        Column::left("WHEN").whole(),
         Column::left("ERROR").optional(),
     ]);
     for row in rows {

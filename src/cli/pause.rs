@@ -30,7 +30,11 @@ pub(crate) async fn pause(args: &PauseArgs, context: &Context) -> anyhow::Result
     let now = context.now();
     store.pause(&args.queue, now).await.map_err(|error| busy(&store, error))?;
     let what = name(&args.queue);
-    say(context, &store.paused().await?, &format!("paused {what}: calls in flight end, none start"))
+    say(
+        context,
+        &store.paused().await?,
+        &format!("paused {what}: calls in flight end, no new ones start"),
+    )
 }
 
 pub(crate) async fn resume(args: &ResumeArgs, context: &Context) -> anyhow::Result<Exit> {

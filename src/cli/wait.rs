@@ -182,13 +182,19 @@ impl Progress {
     fn new(watched: &Watched<'_>, context: &Context) -> Progress {
         let screen = Screen::stderr(&context.environment);
         let redraw = screen.can_redraw(&context.environment);
+        // A line that fills the last column may break.
+        let screen = screen.at_most(screen.width - 1);
         Progress { screen, redraw, talkative: watched.talkative, first: None, last: None }
     }
 
     fn show(&mut self, counts: &Counts, now: Duration) {
         let (began, finished) = *self.first.get_or_insert((now, counts.finished()));
         let left = time_left(counts, counts.finished() - finished, now.saturating_sub(began));
-        let text = progress_line(counts, left, &self.screen).render(&self.screen);
+        let line = match counts.total() {
+            1 => one_job_line(counts, now.saturating_sub(began)),
+            _ => progress_line(counts, left, &self.screen),
+        };
+        let text = line.render(&self.screen);
         if self.redraw {
             let _ = write!(std::io::stderr().lock(), "\r{text}\u{1b}[K");
             self.last = Some((now, text));
@@ -220,6 +226,14 @@ fn time_left(counts: &Counts, done: i64, within: Duration) -> Option<i64> {
     let left = i128::from(counts.queued + counts.running);
     let millis = i128::try_from(within.as_millis()).ok()?;
     i64::try_from(left * millis / i128::from(done)).ok()
+}
+
+/// `running · 3 s`
+fn one_job_line(counts: &Counts, waited: Duration) -> Line {
+    let (tone, state) =
+        if counts.running > 0 { (Tone::Active, "running") } else { (Tone::Plain, "queued") };
+    let waited = i64::try_from(waited.as_millis()).unwrap_or(i64::MAX);
+    Line::default().and(tone, state).and(Tone::Faint, format!(" · {}", format::span(waited)))
 }
 
 fn progress_line(counts: &Counts, left: Option<i64>, screen: &Screen) -> Line {

@@ -24,6 +24,8 @@ pub(super) struct Context {
     pub(super) epoch: Epoch,
     pub(super) entropy: Entropy,
     pub(super) permits: Arc<Semaphore>,
+    /// The number of the last job that had finished before this daemon began.
+    pub(super) finished_before: i64,
     clock: Clock,
     steady: Mutex<SteadyTime>,
 }
@@ -36,10 +38,19 @@ impl Context {
         known: Timestamp,
         entropy: Entropy,
         max_in_flight: u32,
+        finished_before: i64,
     ) -> Context {
         let steady = SteadyTime::new(clock.now(), known, clock.monotonic());
         let permits = Arc::new(Semaphore::new(max_in_flight as usize));
-        Context { store, epoch, entropy, permits, clock, steady: Mutex::new(steady) }
+        Context {
+            store,
+            epoch,
+            entropy,
+            permits,
+            finished_before,
+            clock,
+            steady: Mutex::new(steady),
+        }
     }
 
     /// Wall time that the ledger may trust.

@@ -29,6 +29,8 @@ use std::time::Duration;
 
 /// How long a write waits for another writer before the turn is put off.
 const BUSY: Duration = Duration::from_secs(1);
+/// For database, spool, log, signals and whatever else is no call.
+const OTHER_DESCRIPTORS: u64 = 64;
 
 /// A configuration and a key, read anew.
 pub struct Reloaded {
@@ -105,11 +107,13 @@ pub enum DaemonError {
 /// built, and when the database fails in a way that only a restart can recover from.
 pub async fn run(options: Options) -> Result<Ended, DaemonError> {
     let config = Arc::new(options.config.clone());
+    raise_descriptor_limit(config.max_in_flight);
     let client =
         client_of(&config, options.key.clone(), &options.clock).map_err(DaemonError::Client)?;
     let store = Store::open_for_daemon(&config.database, BUSY).await?;
     let mut spool = Spool::open(&config.database).map_err(DaemonError::Spool)?;
     let known = store.last_time().await?;
+    let finished_before = store.last_finished().await?;
     let now = options.clock.now().max(known);
     let pid = std::process::id();
     let epoch = store.begin_epoch(pid, &options.host, env!("CARGO_PKG_VERSION"), now).await?;
@@ -120,6 +124,7 @@ pub async fn run(options: Options) -> Result<Ended, DaemonError> {
         known,
         options.entropy.clone(),
         config.max_in_flight,
+        finished_before,
     );
     let ledger = reaper::recover(&context, &config, &mut spool).await?;
     tracing::info!(
@@ -131,6 +136,22 @@ pub async fn run(options: Options) -> Result<Ended, DaemonError> {
     );
     let books = Books::new(config, ledger);
     scheduler::Scheduler::new(Arc::new(context), client, books, spool, options).run().await
+}
+
+/// Each call takes a descriptor, and many systems give a process 1,024 unless it asks for more.
+fn raise_descriptor_limit(max_in_flight: u32) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = setrlimit(Resource::Nofile, raised).map_or(limit.current, |()| raised.current);
+    let needed = u64::from(max_in_flight) + OTHER_DESCRIPTORS;
+    if let Some(current) = current.filter(|current| *current < needed) {
+        tracing::warn!(
+            "this process may have {current} files open and may need {needed} \
+             (executor.max_in_flight and {OTHER_DESCRIPTORS} more): raise its limit (ulimit -n, \
+             LimitNOFILE), or calls will fail"
+        );
+    }
 }
 
 fn client_of(config: &Config, key: SecretString, clock: &Clock) -> Result<Client, ClientError> {

@@ -11,20 +11,20 @@ use super::report::{Phase, Report};
 use super::spool::Spool;
 use super::turn::{Done, Work, turn};
 use super::wake::CommitWatch;
-use super::writer::ending;
 use super::{DaemonError, Ended, Options, Reloaded, client_of};
 use crate::claude::Client;
 use crate::config::Config;
-use crate::domain::job::{AttemptId, JobId, JobState};
+use crate::domain::job::{AttemptId, JobId};
 use crate::domain::ledger::Reason;
 use crate::domain::time::{Millis, Timestamp};
-use crate::store::{Ending, StoreError, Trouble};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
+
+mod trouble;
 
 /// Between two turns, so that other writers get in (measured: with 5 ms their p99 is 19 ms).
 const GAP: Duration = Duration::from_millis(5);
@@ -95,7 +95,6 @@ pub(super) struct Scheduler {
     surplus: usize,
     /// What only a restart can recover from: no turn begins any more.
     fatal: Option<DaemonError>,
-    failed: bool,
     trouble: Option<String>,
 }
 
@@ -134,7 +133,6 @@ impl Scheduler {
             pace: Pace::default(),
             surplus: 0,
             fatal: None,
-            failed: false,
             trouble: None,
             context,
         }
@@ -243,7 +241,6 @@ impl Scheduler {
             self.flights.remove(attempt);
         }
         self.surplus -= self.context.permits.forget_permits(self.surplus);
-        self.failed |= done.ended.contains(&JobState::Failed);
         self.pace.note(done.ended.len(), now);
         for call in done.calls {
             let (attempt, job) = (call.lease.attempt, call.lease.job);
@@ -277,6 +274,7 @@ impl Scheduler {
     }
 
     /// `--until-empty`: whether nothing runs and nothing can become due without a person.
+    /// Whether a job has failed is looked up at the very end.
     fn all_done(
         &self,
         counts: &crate::store::Counts,
@@ -289,90 +287,14 @@ impl Scheduler {
         }
         if counts.queued == 0 {
             let held = counts.held > 0;
-            return Some(Ended::Empty { failed: self.failed, stuck: held });
+            return Some(Ended::Empty { failed: false, stuck: held });
         }
         let waits: usize = self.held_back.1.values().sum();
         let stuck = timed == 0
             && waits > 0
             && waits >= in_sight
             && self.held_back.1.keys().all(|reason| reason.needs_a_person());
-        stuck.then_some(Ended::Empty { failed: self.failed, stuck: true })
-    }
-
-    /// The database could not take it: keep what was paid for, and say why.
-    fn in_trouble(&mut self, error: StoreError, unsettled: Vec<Finished>, rows: &[Ending]) {
-        self.look = true;
-        self.spool(rows);
-        let mut back = unsettled;
-        back.append(&mut self.finished);
-        self.finished = back;
-        let message = self.describe(&error);
-        if self.trouble.as_deref() != Some(&message) {
-            tracing::warn!("{message}");
-            self.trouble = Some(message);
-        }
-        match error.trouble() {
-            Trouble::Busy => {}
-            // Full disks are emptied again; settling is idempotent, so it is tried again.
-            Trouble::Unwritable if !rows.is_empty() => {}
-            // Anything else may have been committed or not: only a restart finds out.
-            _ => self.give_up(DaemonError::Store(error)),
-        }
-    }
-
-    /// Puts results beside the database, each once.
-    fn spool(&mut self, rows: &[Ending]) {
-        let new: Vec<Ending> =
-            rows.iter().filter(|row| !self.spooled.contains(&row.lease.attempt)).cloned().collect();
-        if new.is_empty() {
-            return;
-        }
-        match self.spool.append(&new) {
-            Ok(()) => self.spooled.extend(new.iter().map(|row| row.lease.attempt)),
-            Err(error) => tracing::error!(%error, "cannot spool results; they are in memory only"),
-        }
-    }
-
-    /// Stops leasing and writing; the calls in flight may end, and their results are spooled.
-    fn give_up(&mut self, error: DaemonError) {
-        tracing::error!("{}; stopping, results are kept beside the database", super::chain(&error));
-        self.fatal.get_or_insert(error);
-        self.phase = Phase::Draining;
-        self.drain_until.get_or_insert(Instant::now() + self.config.shutdown_grace);
-        self.salvage();
-    }
-
-    fn salvage(&mut self) {
-        let now = self.context.now();
-        let retry = &self.config.retry;
-        let entropy = &self.context.entropy;
-        let finished = std::mem::take(&mut self.finished);
-        let rows: Vec<Ending> =
-            finished.iter().map(|one| ending(one, retry, now, entropy.unit())).collect();
-        self.spool(&rows);
-        for one in &finished {
-            self.flights.remove(&one.lease.attempt);
-        }
-    }
-
-    fn describe(&self, error: &StoreError) -> String {
-        match error.trouble() {
-            Trouble::Busy => match self.context.store.write_lock_holder() {
-                Some(pid) => format!("the database is locked by process {pid}"),
-                None => "the database is locked by another process".into(),
-            },
-            _ => super::chain(error),
-        }
-    }
-
-    fn well_again(&mut self) {
-        if !self.spool.is_empty() {
-            self.spool.clear();
-            self.spooled.clear();
-        }
-        if self.trouble.take().is_some() {
-            tracing::info!("the database takes writes again");
-        }
+        stuck.then_some(Ended::Empty { failed: false, stuck: true })
     }
 
     fn tick(&mut self) {
@@ -494,6 +416,14 @@ impl Scheduler {
         report.finishes_at = None;
         let json = serde_json::to_string(&report).unwrap_or_else(|_| "{}".into());
         let store = &self.context.store;
+        let end = match end {
+            // Also those that failed without a call: expired, unreadable, given up at recovery.
+            Ended::Empty { stuck, .. } => {
+                let failed = store.failed_since(self.context.finished_before).await?;
+                Ended::Empty { failed, stuck }
+            }
+            Ended::Stopped => end,
+        };
         if let Err(error) = store.end_epoch(self.context.epoch, &json, now).await {
             tracing::warn!(%error, "the end was not written; the next start recovers");
         } else if let Err(error) = store.checkpoint(true).await {

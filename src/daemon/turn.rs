@@ -84,10 +84,12 @@ pub(super) async fn turn(
     let finished = std::mem::take(&mut work.finished);
     if let Err(error) = settle(&context, &mut books, finished, &mut done).await {
         done.trouble = Some(error);
-        return (books, done);
-    }
-    if let Err(error) = go_on(&context, &mut books, work, &mut done).await {
+    } else if let Err(error) = go_on(&context, &mut books, work, &mut done).await {
         done.trouble = Some(error);
+    }
+    if done.trouble.is_some() {
+        // The connection may be another one afterwards, and count from elsewhere.
+        books.data_version = None;
     }
     (books, done)
 }

@@ -3,8 +3,8 @@
 use super::super::exit::Exit;
 use super::super::output;
 use super::super::render::format;
-use super::stage::{JOBS, SPEED, Stage, limits};
 use super::EVER;
+use super::stage::{JOBS, SPEED, Stage, limits};
 use crate::simulator::Entry;
 use crate::store::Store;
 use std::collections::HashSet;

@@ -6,8 +6,10 @@ use super::screen::{Screen, Tone};
 
 /// Between two columns.
 const GAP: usize = 2;
-/// A column is not cut below this.
+/// A column is not cut below this …
 const COLUMN_LEAST: usize = 6;
+/// … and spare columns go before another is cut below this.
+const COLUMN_FAIR: usize = 24;
 
 /// A column's head and how its cells stand.
 #[derive(Clone, Copy, Debug)]
@@ -16,8 +18,10 @@ pub(crate) struct Column {
     right: bool,
     /// Whether it goes, with all its cells, when none of them says anything.
     optional: bool,
-    /// Whether it goes before another column is cut.
+    /// Whether it goes before others are cut short.
     spare: bool,
+    /// Whether its cells are never cut.
+    whole: bool,
 }
 
 /// Rows under a head.
@@ -30,17 +34,22 @@ pub(crate) struct Table {
 impl Column {
     /// Text, from the left.
     pub(crate) const fn left(title: &'static str) -> Column {
-        Column { title, right: false, optional: false, spare: false }
+        Column { title, right: false, optional: false, spare: false, whole: false }
     }
 
     /// Numbers, to the right.
     pub(crate) const fn right(title: &'static str) -> Column {
-        Column { title, right: true, optional: false, spare: false }
+        Column { title, right: true, optional: false, spare: false, whole: true }
     }
 
     /// Left out when all its cells are empty.
     pub(crate) const fn optional(self) -> Column {
         Column { optional: true, ..self }
+    }
+
+    /// Never cut.
+    pub(crate) const fn whole(self) -> Column {
+        Column { whole: true, ..self }
     }
 
     /// Left out when the screen is too narrow for all columns.
@@ -87,7 +96,7 @@ impl Table {
     }
 
     fn drop_spare_columns(&mut self, screen: &Screen) {
-        while full(&self.natural_widths()) > screen.width {
+        while full(&self.fair_widths()) > screen.width {
             match self.columns.iter().rposition(|column| column.spare) {
                 Some(at) => self.drop_column(at),
                 None => break,
@@ -116,12 +125,20 @@ impl Table {
         widths
     }
 
+    /// The same, long texts only as far as they can ask for room.
+    fn fair_widths(&self) -> Vec<usize> {
+        let fair = |(column, width): (&Column, usize)| {
+            if column.whole { width } else { width.min(COLUMN_FAIR) }
+        };
+        self.columns.iter().zip(self.natural_widths()).map(fair).collect()
+    }
+
     /// The widest columns of text give way until all fit.
     fn widths(&self, screen: &Screen) -> Vec<usize> {
         let mut widths = self.natural_widths();
         while full(&widths) > screen.width {
             let widest = (0..widths.len())
-                .filter(|at| !self.columns[*at].right && widths[*at] > COLUMN_LEAST)
+                .filter(|at| !self.columns[*at].whole && widths[*at] > COLUMN_LEAST)
                 .max_by_key(|at| widths[*at]);
             match widest {
                 Some(at) => widths[at] -= 1,

@@ -39,7 +39,8 @@ fn dollars(view: &View) -> impl Iterator<Item = &BudgetUse> {
 
 /// What the remaining jobs will cost at the mean of the latest ones, nano-dollars.
 pub(super) fn remaining(view: &View) -> Option<i64> {
-    (view.remaining() > 0).then(|| view.per_job.map(|cost| cost.saturating_mul(view.remaining())))?
+    (view.remaining() > 0)
+        .then(|| view.per_job.map(|cost| cost.saturating_mul(view.remaining())))?
 }
 
 /// `≈ $248 at the end, fits`

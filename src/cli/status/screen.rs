@@ -22,7 +22,12 @@ const CLASSES: usize = 4;
 /// The whole screen.
 pub(super) fn lines(view: &View, screen: &Screen) -> Vec<String> {
     let screen = screen.at_most(WIDTH_MOST);
-    let blocks = [head(view, &screen), work(view, &screen), limits::block(view, &screen), rest(view, &screen)];
+    let blocks = [
+        head(view, &screen),
+        work(view, &screen),
+        limits::block(view, &screen),
+        rest(view, &screen),
+    ];
     let mut out: Vec<String> = Vec::new();
     for block in blocks.iter().filter(|block| !block.is_empty()) {
         if !out.is_empty() {
@@ -222,12 +227,16 @@ fn gate_sentence(gate: &GateRow, view: &View) -> String {
     let whose = if gate.name == "*" { "the account" } else { gate.name.as_str() };
     let why = match Closed::parse(&gate.reason) {
         Some(Closed::Pause) => format!("{whose} is paused by a 429"),
-        Some(Closed::Provider) => format!("{whose} is paused: too many calls failed at the provider"),
+        Some(Closed::Provider) => {
+            format!("{whose} is paused: too many calls failed at the provider")
+        }
         Some(Closed::Account) => format!("{whose} is parked: its spend limit is reached"),
         Some(Closed::Key) => {
             let pid = view.daemon.pid.map(|pid| pid.to_string());
             let pid = pid.unwrap_or_else(|| "PID".to_owned());
-            return format!("the API key was rejected: put a valid one in place, then kill -HUP {pid}");
+            return format!(
+                "the API key was rejected: put a valid one in place, then kill -HUP {pid}"
+            );
         }
         None => format!("{whose} is closed ({})", gate.reason),
     };
@@ -250,7 +259,8 @@ fn until(until: Option<Timestamp>, now: Timestamp) -> String {
 fn rest(view: &View, screen: &Screen) -> Vec<Line> {
     let mut lines = money::lines(view, screen);
     if view.timed.retrying > 0 {
-        let mut pieces = vec![Line::plain(format!("{} waiting", format::count(view.timed.retrying)))];
+        let mut pieces =
+            vec![Line::plain(format!("{} waiting", format::count(view.timed.retrying)))];
         if let (0, Some(at)) = (view.scheduled(), view.timed.next_at) {
             let next = at.since(view.now).0;
             let next = match next {
@@ -325,7 +335,10 @@ pub(super) fn labelled(label: &str, line: Line) -> Line {
 pub(super) fn parts(mut line: Line, first: &str, pieces: &[Line], screen: &Screen) -> Line {
     for (at, piece) in pieces.iter().enumerate() {
         let gap = if at == 0 { first } else { " · " };
-        if at > 0 && line.width() + gap.chars().count() + piece.width() > screen.width {
+        // What follows a label stays, cut if it must be.
+        if (at > 0 || !first.is_empty())
+            && line.width() + gap.chars().count() + piece.width() > screen.width
+        {
             break;
         }
         line.push(Tone::Plain, gap);

@@ -44,11 +44,8 @@ fn limit(dimension: &str, per: &str, used: i64, amount: i64) -> LimitUse {
 }
 
 fn daemon() -> Daemon {
-    let report = Report {
-        as_of: NOW,
-        held_back_by: Some(Reason::OutputTokens),
-        ..Report::default()
-    };
+    let report =
+        Report { as_of: NOW, held_back_by: Some(Reason::OutputTokens), ..Report::default() };
     let row = DaemonRow {
         epoch: 3,
         pid: 4_121,
@@ -183,10 +180,13 @@ fn a_stopped_daemon_leaves_a_way_on() {
     row.stopped_at = Some(after(-60_000));
     view.daemon = Daemon { running: false, pid: None, row: Some(row.clone()), report: None };
     let text = shown(&view, &Screen::plain(100));
-    let first = "claudeq ○ stopped, 41,784 waiting: start it with `claudeq daemon` · queue.db (1.9 GB)";
+    let first =
+        "claudeq ○ stopped, 41,784 waiting: start it with `claudeq daemon` · queue.db (1.9 GB)";
     assert_eq!(text.lines().next(), Some(first));
     assert!(!text.contains("Finishes") && !text.contains("Limits"), "{text}");
     assert!(!text.contains("without a word"), "{text}");
+    let narrow = shown(&view, &Screen::plain(72));
+    assert_eq!(narrow.lines().next(), first.strip_suffix(" · queue.db (1.9 GB)"));
     row.stopped_at = None;
     view.daemon.row = Some(row);
     let text = shown(&view, &Screen::plain(100));
@@ -298,7 +298,10 @@ fn json_has_the_same_facts() {
 fn a_line_for_a_pipe() {
     let screen = Screen::plain(120);
     let line = one_line(&busy(), &screen);
-    assert!(line.ends_with(
-        " running: 41,720 waiting · 64 running · 118,240 ok · 803 failed · 12 cancelled · 74 %"
-    ), "{line}");
+    assert!(
+        line.ends_with(
+            " running: 41,720 waiting · 64 running · 118,240 ok · 803 failed · 12 cancelled · 74 %"
+        ),
+        "{line}"
+    );
 }

@@ -150,8 +150,7 @@ async fn daemon(store: &Store) -> anyhow::Result<Daemon> {
     let row = store.daemon().await?;
     let of_row = row.as_ref().filter(|row| row.stopped_at.is_none()).map(|row| row.pid);
     // While a new daemon starts, the row is still that of the one before.
-    let is_of_holder =
-        |row: &&DaemonRow| holder.pid.is_none_or(|pid| i64::from(pid) == row.pid);
+    let is_of_holder = |row: &&DaemonRow| holder.pid.is_none_or(|pid| i64::from(pid) == row.pid);
     let report = row
         .as_ref()
         .filter(|row| holder.held && row.stopped_at.is_none())

@@ -21,6 +21,12 @@ SELECT max(coalesce((SELECT max(heartbeat_at) FROM daemons), 0),
   coalesce((SELECT max(reserved_at) FROM attempts), 0),
   coalesce((SELECT max(counted_at) FROM attempts WHERE counted_at IS NOT NULL), 0))";
 
+pub(super) const LAST_FINISHED: &str = "-- last_finished
+SELECT value FROM sequences WHERE name = 'finished'";
+
+pub(super) const FAILED_SINCE: &str = "-- failed_since
+SELECT EXISTS (SELECT 1 FROM job_state WHERE finished_seq > ?1 AND +state = 'failed')";
+
 impl Store {
     /// Begins a daemon's life.
     ///
@@ -82,6 +88,30 @@ impl Store {
             .await
             .doing("end an epoch")?;
         Ok(())
+    }
+
+    /// The number of the job that finished last; zero when none has.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn last_finished(&self) -> Result<i64, StoreError> {
+        let seq: Option<i64> = sqlx::query_scalar(LAST_FINISHED)
+            .fetch_optional(&self.readers)
+            .await
+            .doing("find the last finished job")?;
+        Ok(seq.unwrap_or(0))
+    }
+
+    /// Whether a job has failed after the finished job of this number, however that came about.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn failed_since(&self, seq: i64) -> Result<bool, StoreError> {
+        sqlx::query_scalar(FAILED_SINCE)
+            .bind(seq)
+            .fetch_one(&self.readers)
+            .await
+            .doing("look for failed jobs")
     }
 
     /// The latest moment the ledger knows of: time never runs behind it.

@@ -182,7 +182,16 @@ impl Store {
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
-        self.writer.begin_with("BEGIN IMMEDIATE").await.doing("begin a write")
+        match self.writer.begin_with("BEGIN IMMEDIATE").await {
+            // A full disk makes SQLite roll back by itself; the library goes on counting a
+            // transaction that is no more, and only another connection gets it right again.
+            Err(sqlx::Error::InvalidSavePointStatement | sqlx::Error::BeginFailed) => {
+                let lost = self.writer.acquire().await.doing("begin a write")?.detach();
+                lost.close_hard().await.doing("close a connection that failed")?;
+                self.writer.begin_with("BEGIN IMMEDIATE").await.doing("begin a write")
+            }
+            begun => begun.doing("begin a write"),
+        }
     }
 
     /// A number that changes when somebody else commits, and not when this store does.

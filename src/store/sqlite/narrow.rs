@@ -1,14 +1,14 @@
-//! Cheap looks: at jobs by id or batch through their indexes, at the latest calls.
+//! Cheap looks: at jobs by id or batch through their indexes, at the latest jobs and calls.
 //!
 //! `claudeq wait` asks several times a second, which must not read every row of a long queue.
 
 use super::Store;
-use super::edit::Selector;
+use super::edit::{Selector, selected};
 use super::queue::ids;
-use super::read::counts_of;
+use super::read::{counts_of, list_row};
 use crate::domain::job::{JobId, JobState};
 use crate::store::error::{Doing, StoreError};
-use crate::store::views::Counts;
+use crate::store::views::{Counts, JobListRow};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -22,6 +22,15 @@ SELECT state, count(*) AS jobs FROM job_state WHERE batch = ?1 GROUP BY state";
 pub(super) const STATES: &str = "-- states
 SELECT s.id, s.state
 FROM json_each(?1) AS wanted CROSS JOIN job_state AS s ON s.id = wanted.value ORDER BY s.id";
+
+pub(super) const LATEST: &str = selected!(
+    "-- latest
+SELECT s.id, s.queue, s.batch, s.priority, s.state, s.attempts, s.next_attempt_at, s.error_class,
+  s.error, s.finished_at, s.finished_seq, s.cancel_requested,
+  (SELECT key FROM jobs WHERE id = s.id) AS key,
+  (SELECT created_at FROM jobs WHERE id = s.id) AS created_at",
+    "AND s.id > 0 ORDER BY s.id DESC LIMIT ?7"
+);
 
 pub(super) const LATEST_COST: &str = "-- latest_cost
 SELECT coalesce(sum(coalesce(settled_nanousd, worst_nanousd)), 0) AS nanousd,
@@ -47,6 +56,22 @@ impl Store {
         };
         let rows = query.fetch_all(&self.readers).await.doing("count jobs")?;
         Ok(counts_of(&rows))
+    }
+
+    /// The selected jobs that were inserted last, by id.
+    pub async fn latest(&self, which: &Selector, most: i64) -> Result<Vec<JobListRow>, StoreError> {
+        let rows = sqlx::query(LATEST)
+            .bind(which.ids_json())
+            .bind(which.batch.clone())
+            .bind(which.queue.clone())
+            .bind(which.states_json())
+            .bind(which.error_class.clone())
+            .bind(which.key.clone())
+            .bind(most)
+            .fetch_all(&self.readers)
+            .await
+            .doing("list jobs")?;
+        Ok(rows.iter().rev().map(list_row).collect())
     }
 
     /// Those of the jobs that exist, with their states, by id.

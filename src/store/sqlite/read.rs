@@ -391,7 +391,7 @@ fn result_row(row: &SqliteRow) -> ResultRow {
     }
 }
 
-fn list_row(row: &SqliteRow) -> JobListRow {
+pub(super) fn list_row(row: &SqliteRow) -> JobListRow {
     JobListRow {
         id: row.get("id"),
         key: lossy(row, "key"),

@@ -19,13 +19,13 @@ macro_rules! statements {
 /// (name of the constant, text).
 const STATEMENTS: &[(&str, &str)] = statements! {
     own: IDENTITY JOURNAL_MODE DATA_VERSION CHECKPOINT_PASSIVE CHECKPOINT_TRUNCATE BACKUP INTEGRITY;
-    daemons: BEGIN_EPOCH HEARTBEAT END_EPOCH LAST_TIME;
+    daemons: BEGIN_EPOCH HEARTBEAT END_EPOCH LAST_TIME LAST_FINISHED FAILED_SINCE;
     edit: ADD_JOB FIND_BY_KEY SELECT_IDS REQUEST_CANCEL RETRY UNCANCEL HOLD RELEASE PAUSE RESUME
         RESUME_ALL PAUSED;
     lease: STILL_READY RESERVE LEASE;
     ledger: WRITE_LIMITS WRITE_BUDGETS DROP_GATES WRITE_GATES READ_LIMITS READ_GATES OPEN_ATTEMPTS
         REQUEUE_STRAYS PAST_CALLS BUDGET_SPENT;
-    narrow: ID_COUNTS BATCH_COUNTS STATES LATEST_COST;
+    narrow: ID_COUNTS BATCH_COUNTS STATES LATEST LATEST_COST;
     queue: READY_QUEUES HEADS BODIES MAKE_DUE NEXT_DUE WORK_TO_SWEEP EXPIRED UNWANTED BREAK_OFF
         END_WITHOUT_CALL TAKE_NUMBERS;
     read: COUNTS WAITING FAILURES QUEUES DAEMON USED RETRYING UNKNOWN RESULTS LIST SELECTED_COUNTS
@@ -51,6 +51,7 @@ const MAY_WALK: &[(&str, &str, &str)] = &[
     ("QUEUES", "SEARCH job_state USING INDEX job_state_class (state=?)", "counts them"),
     ("SELECT_IDS", "SCAN s", "a person's selection may be any"),
     ("SELECT_IDS", "SCAN jobs USING COVERING INDEX sqlite_autoindex_jobs_1", "a key in any queue"),
+    ("LATEST", "SCAN jobs USING COVERING INDEX sqlite_autoindex_jobs_1", "a key in any queue"),
     ("LIST", "SCAN jobs USING COVERING INDEX sqlite_autoindex_jobs_1", "a key in any queue"),
     ("SELECTED_COUNTS", "SCAN s USING INDEX job_state_class", "a person's selection may be any"),
     (
@@ -61,8 +62,17 @@ const MAY_WALK: &[(&str, &str, &str)] = &[
 ];
 
 /// Statements that stop after so many rows, so they must not sort all of them first.
-const IN_ORDER: &[&str] =
-    &["HEADS", "MAKE_DUE", "EXPIRED", "UNWANTED", "NEXT_DUE", "READY_QUEUES", "RESULTS", "LIST"];
+const IN_ORDER: &[&str] = &[
+    "HEADS",
+    "MAKE_DUE",
+    "EXPIRED",
+    "UNWANTED",
+    "NEXT_DUE",
+    "READY_QUEUES",
+    "RESULTS",
+    "LIST",
+    "LATEST",
+];
 
 /// What the daemon does at every turn, or at every call: no exceptions but the partial index.
 const HOT: &[&str] = &[
