@@ -1,7 +1,9 @@
 //! What the tests share: a database in a directory of its own, and the programs around it.
 
 mod database;
+mod lab;
 mod program;
 
 pub(crate) use database::TempDb;
+pub(crate) use lab::{CANARY, Daemon, Lab, Limits, Settings, eventually, pause};
 pub(crate) use program::{FlockHolder, Said, claudeq, python, sql, sqlite3};

@@ -1,0 +1,146 @@
+//! Exit codes, and the one line that says why.
+
+use super::stage::{Stage, said};
+use crate::helper::{FlockHolder, sql};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+#[test]
+fn alone_it_shows_its_help_and_fails() {
+    let stage = Stage::empty();
+    let alone = stage.run(&[]);
+    assert_eq!(alone.code, 2);
+    assert!(alone.err.contains("Usage: claudeq") && alone.err.contains("First minute:"));
+    let help = stage.run(&["--help"]);
+    assert_eq!((help.code, help.err.as_str()), (0, ""));
+    let typo = stage.run(&["stauts"]);
+    assert_eq!(typo.code, 2);
+    assert!(typo.err.contains("status"), "{}", typo.err);
+    assert!(stage.ok(&["--version"]).starts_with("claudeq "));
+}
+
+#[test]
+fn without_a_database_the_way_to_one_is_named() {
+    let stage = Stage::empty();
+    for args in [&["status"][..], &["add", "x"], &["list"], &["wait"], &["results"], &["cost"]] {
+        let said = stage.run(args);
+        assert_eq!(said.code, 66, "{args:?}: {said:?}");
+        assert_eq!(said.err, "claudeq: there is no database queue.db; `claudeq init` creates one");
+    }
+}
+
+#[test]
+fn what_is_not_ours_is_refused_untouched() {
+    let stage = Stage::empty();
+    let notes = stage.path().join("notes.txt");
+    fs::write(&notes, "not a database ".repeat(20)).unwrap();
+    let said = stage.run(&["status", "--db", "notes.txt"]);
+    assert_eq!(said.code, 78, "{said:?}");
+    assert!(said.err.contains("notes.txt is not a claudeq database"), "{}", said.err);
+    let newer = Stage::ready();
+    sql(&newer.database(), "PRAGMA user_version = 2000");
+    let said = newer.run(&["status"]);
+    assert_eq!(said.code, 78, "{said:?}");
+    assert!(said.err.contains("schema version 2000"), "{}", said.err);
+}
+
+#[test]
+fn a_mistake_in_the_configuration_is_shown_with_its_place() {
+    let stage = Stage::ready();
+    fs::write(stage.path().join("daemon.toml"), "[retry]\nmax_atempts = 3\n").unwrap();
+    for args in [&["status"][..], &["daemon"], &["add", "x"]] {
+        let said = stage.run(args);
+        assert_eq!(said.code, 78, "{args:?}: {said:?}");
+        assert!(said.err.starts_with("claudeq: daemon.toml:2:1: unknown key"), "{}", said.err);
+        assert!(said.err.contains("  2 | max_atempts = 3\n      ^"), "{}", said.err);
+    }
+    let missing = stage.run(&["status", "--config", "gone.toml"]);
+    assert_eq!(missing.code, 78, "{missing:?}");
+    assert!(missing.err.contains("cannot read the configuration gone.toml"), "{missing:?}");
+}
+
+#[test]
+fn the_configuration_is_found_or_named_before_or_after_the_command() {
+    let stage = Stage::ready();
+    let other = stage.path().join("etc");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("c.toml"), "[database]\npath = \"../queue.db\"\n").unwrap();
+    fs::remove_file(stage.path().join("daemon.toml")).unwrap();
+    stage.ok(&["--config", "etc/c.toml", "add", "x"]);
+    stage.ok(&["add", "x", "--config", "etc/c.toml"]);
+    // Without any: the built-in defaults.
+    assert_eq!(stage.ok(&["list"]).lines().count(), 2);
+    let mut by_variable = Stage::empty().command(&["list"]);
+    by_variable.env("CLAUDEQ_DB", stage.database());
+    by_variable.current_dir("/");
+    assert_eq!(said(by_variable).out.lines().count(), 2);
+    let mut flag_wins = stage.command(&["list", "--db", "queue.db"]);
+    flag_wins.env("CLAUDEQ_DB", "/nowhere.db");
+    assert_eq!(said(flag_wins).code, 0);
+}
+
+#[test]
+fn a_daemon_without_a_key_names_the_three_places() {
+    let stage = Stage::ready();
+    let said = stage.run(&["daemon", "--until-empty"]);
+    assert_eq!(said.code, 78, "{said:?}");
+    for place in ["ANTHROPIC_API_KEY", "provider.api_key_file", "anthropic-api-key"] {
+        assert!(said.err.contains(place), "{}", said.err);
+    }
+}
+
+#[test]
+fn a_key_that_others_can_read_is_refused_with_its_cure() {
+    let stage = Stage::ready();
+    let key = stage.path().join("key");
+    fs::write(&key, "sk-canary").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(stage.path().join("daemon.toml"), "[provider]\napi_key_file = \"key\"\n").unwrap();
+    let said = stage.run(&["daemon", "--until-empty"]);
+    assert_eq!(said.code, 78, "{said:?}");
+    assert!(said.err.contains("chmod 600") && !said.err.contains("canary"), "{}", said.err);
+}
+
+#[test]
+fn a_second_daemon_is_told_of_the_first() {
+    let stage = Stage::ready();
+    let first = FlockHolder::of(&stage.database());
+    let mut command = stage.command(&["daemon", "--until-empty"]);
+    command.env("ANTHROPIC_BASE_URL", "http://127.0.0.1:9");
+    let said = said(command);
+    assert_eq!(said.code, 75, "{said:?}");
+    let expected = format!("another claudeq daemon (pid {}) runs on queue.db", first.pid());
+    assert!(said.err.contains(&expected), "{}", said.err);
+}
+
+#[test]
+fn a_daemon_with_nothing_to_do_ends_when_asked() {
+    let stage = Stage::ready();
+    let mut command = stage.command(&["daemon", "--until-empty", "--log-format", "json"]);
+    command.env("ANTHROPIC_BASE_URL", "http://127.0.0.1:9");
+    let said = said(command);
+    assert_eq!((said.code, said.out.as_str()), (0, ""), "{said:?}");
+    for line in said.err.lines() {
+        serde_json::from_str::<serde_json::Value>(line).unwrap();
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_ends_it_quietly() {
+    let stage = Stage::ready();
+    sql(
+        &stage.database(),
+        "WITH RECURSIVE k (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < 5000) \
+         INSERT INTO jobs (prompt) SELECT 'p' || i FROM k",
+    );
+    let mut command = stage.command(&["list"]);
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}

@@ -1,0 +1,11 @@
+//! The command line as people and scripts meet it: the real binary in a directory of its own.
+
+mod adding;
+mod bulk;
+mod exits;
+mod initial;
+mod looking;
+mod screens;
+mod served;
+mod stage;
+mod waiting;

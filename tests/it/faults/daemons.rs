@@ -1,0 +1,78 @@
+//! Two daemons, and configurations that change under a running one.
+
+use crate::crash::checker::check_end;
+use crate::helper::{CANARY, Lab, Settings, eventually};
+use claudeq::simulator;
+use rustix::process::Signal;
+
+fn lab() -> Lab {
+    let settings = Settings { max_in_flight: 2, ..Settings::default() };
+    Lab::new(simulator::Config { speed: 50.0, ..Default::default() }, &settings)
+}
+
+fn bytes(lab: &Lab) -> Vec<Vec<u8>> {
+    let names = ["queue.db", "queue.db-wal", "queue.db-spool"];
+    names.iter().map(|name| std::fs::read(lab.dir().join(name)).unwrap_or_default()).collect()
+}
+
+#[test]
+fn a_second_daemon_is_turned_away_and_writes_nothing() {
+    let lab = lab();
+    lab.insert_many("k", 5, "[[out=10]]");
+    let daemon = lab.start();
+    lab.until("SELECT count(*) = 5 FROM job_state WHERE state = 'succeeded'");
+    // So that nothing but the second one could write.
+    daemon.signal(Signal::STOP);
+    let before = bytes(&lab);
+    let mut second = lab.command(&["daemon"]);
+    let output = second.env("ANTHROPIC_API_KEY", CANARY).output().expect("the binary starts");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(75), "{said}");
+    assert!(said.contains(&daemon.pid().to_string()), "it names the other: {said}");
+    assert!(before == bytes(&lab), "it wrote something");
+    daemon.signal(Signal::CONT);
+    lab.insert([("later", "[[out=10]]")]);
+    lab.until("SELECT count(*) = 6 FROM job_state WHERE state = 'succeeded'");
+    assert_eq!(daemon.stop(), 0);
+    check_end(&lab, &[]);
+}
+
+#[test]
+fn a_broken_configuration_is_refused_and_the_old_one_stays() {
+    let lab = lab();
+    let mut daemon = lab.start();
+    lab.write("daemon.toml", "[executor]\nmax_in_flite = 9\n");
+    daemon.signal(Signal::HUP);
+    daemon.says("not reloaded, the old configuration stays");
+    daemon.says("max_in_flite");
+    lab.insert_many("k", 20, "[[out=100]]");
+    lab.until("SELECT count(*) = 20 FROM job_state WHERE state = 'succeeded'");
+    assert_eq!(lab.simulator().stats().max_concurrency, 2);
+
+    lab.configure(&Settings { max_in_flight: 5, ..Settings::default() });
+    daemon.signal(Signal::HUP);
+    daemon.says("reloaded\n");
+    lab.insert_many("m", 40, "[[out=400]]");
+    eventually("five at a time", || (lab.simulator().stats().max_concurrency == 5).then_some(()));
+    lab.until("SELECT count(*) = 60 FROM job_state WHERE state = 'succeeded'");
+    assert_eq!(lab.simulator().stats().max_concurrency, 5);
+    assert_eq!(daemon.stop(), 0);
+    check_end(&lab, &[]);
+}
+
+/// Paused for a while by a shell's SIGSTOP, it goes on where it was.
+#[test]
+fn a_daemon_that_was_stopped_for_a_while_goes_on() {
+    let lab = lab();
+    lab.insert_many("k", 30, "[[out=100]]");
+    let daemon = lab.start();
+    eventually("answers", || (lab.simulator().stats().ok >= 4).then_some(()));
+    daemon.signal(Signal::STOP);
+    lab.at_rest();
+    lab.insert_many("m", 10, "[[out=10]]");
+    daemon.signal(Signal::CONT);
+    lab.until("SELECT count(*) = 40 FROM job_state WHERE state = 'succeeded'");
+    assert_eq!(lab.simulator().stats().requests, 40);
+    assert_eq!(daemon.stop(), 0);
+    check_end(&lab, &[]);
+}

@@ -1,0 +1,113 @@
+//! SIGTERM: once, twice, past the grace, and while somebody else has the database.
+
+use super::locks::WriteLock;
+use crate::crash::checker::{check, check_end};
+use crate::helper::{Daemon, Lab, Settings, eventually};
+use claudeq::simulator;
+use rustix::process::Signal;
+
+const CALLS: u32 = 8;
+
+fn settings() -> Settings {
+    Settings { max_in_flight: CALLS, max_attempts: 1, ..Settings::default() }
+}
+
+/// A daemon with all its calls out, each held back by `fault`, and more jobs waiting.
+fn busy(settings: &Settings, fault: &str) -> (Lab, Daemon) {
+    let lab = Lab::new(simulator::Config { speed: 50.0, ..Default::default() }, settings);
+    lab.insert_many("k", 20, &format!("[[out=10]] [[fault={fault},times=1]]"));
+    let daemon = lab.start();
+    // The answers are made at once and then held back.
+    eventually("all calls out", || {
+        (lab.simulator().stats().requests >= u64::from(CALLS)).then_some(())
+    });
+    (lab, daemon)
+}
+
+#[test]
+fn sigterm_lets_calls_end_and_starts_none() {
+    let (lab, mut daemon) = busy(&settings(), "stall,stall_ms=1200");
+    daemon.signal(Signal::TERM);
+    daemon.says("stopping: no new calls");
+    assert_eq!(daemon.end(), 0);
+    assert_eq!(lab.states(), "queued 12, succeeded 8");
+    assert_eq!(lab.number("SELECT count(*) FROM attempts"), i64::from(CALLS));
+    assert_eq!(lab.number("SELECT count(*) FROM attempts WHERE outcome = 'succeeded'"), 8);
+    let ended = "SELECT stopped_at IS NOT NULL FROM daemons";
+    assert_eq!(lab.number(ended), 1, "it said that it ended");
+    check_end(&lab, &[]);
+}
+
+/// Broken off: of unknown fate, charged, and not counted against `max_attempts`.
+fn all_broken_off(lab: &Lab) {
+    let broken = "SELECT count(*) FROM attempts WHERE outcome = 'unknown'
+        AND error_class = 'interrupted' AND settlement = 'assumed_spent'
+        AND settled_nanousd = worst_nanousd";
+    assert_eq!(lab.number(broken), i64::from(CALLS));
+    assert_eq!(lab.states(), "queued 20");
+    assert_eq!(lab.number("SELECT max(counted_attempts) FROM job_state"), 0);
+    check_end(lab, &[]);
+    assert_eq!(lab.until_empty(), 0);
+    assert_eq!(lab.states(), "succeeded 20", "with one attempt each that counts");
+    check_end(lab, &[]);
+}
+
+#[test]
+fn a_second_sigterm_breaks_calls_off() {
+    let settings = Settings { shutdown_grace: "10m", ..settings() };
+    let (lab, mut daemon) = busy(&settings, "stall,stall_ms=4000");
+    daemon.signal(Signal::TERM);
+    daemon.says("stopping: no new calls");
+    daemon.signal(Signal::TERM);
+    daemon.says("stopping at once");
+    assert_eq!(daemon.end(), 0);
+    all_broken_off(&lab);
+}
+
+#[test]
+fn calls_are_broken_off_when_the_grace_is_over() {
+    let settings = Settings { shutdown_grace: "300ms", ..settings() };
+    let (lab, daemon) = busy(&settings, "stall,stall_ms=4000");
+    assert_eq!(daemon.stop(), 0);
+    all_broken_off(&lab);
+}
+
+#[test]
+fn results_that_the_database_cannot_take_are_spooled_and_come_in_once() {
+    let settings = Settings { shutdown_grace: "2s", ..settings() };
+    let (lab, mut daemon) = busy(&settings, "stall,stall_ms=500");
+    let lock = WriteLock::take(lab.database());
+    daemon.says(&format!("the database is locked by process {}", lock.pid()));
+    daemon.signal(Signal::TERM);
+    assert_eq!(daemon.end(), 0);
+    assert_eq!(lab.states(), "queued 12, running 8", "nothing could be written");
+    check(&lab, &[]);
+    lock.release();
+
+    let asked = lab.simulator().stats().requests;
+    assert_eq!(asked, u64::from(CALLS));
+    assert_eq!(lab.until_empty(), 0);
+    assert_eq!(lab.states(), "succeeded 20");
+    assert_eq!(lab.simulator().stats().requests, 20, "no call was repeated");
+    assert_eq!(lab.number("SELECT count(*) FROM attempts WHERE outcome <> 'succeeded'"), 0);
+    check_end(&lab, &[]);
+}
+
+#[test]
+fn a_spool_survives_a_kill() {
+    let (lab, mut daemon) = busy(&settings(), "stall,stall_ms=500");
+    let lock = WriteLock::take(lab.database());
+    daemon.says("the database is locked by process");
+    let spooled = || std::fs::read(lab.dir().join("queue.db-spool")).unwrap_or_default();
+    eventually("all results in the spool", || {
+        let lines = spooled().iter().filter(|byte| **byte == b'\n').count();
+        (lines == CALLS as usize).then_some(())
+    });
+    daemon.kill();
+    lock.release();
+    check(&lab, &[]);
+    assert_eq!(lab.until_empty(), 0);
+    assert_eq!(lab.simulator().stats().requests, 20, "no call was repeated");
+    assert!(spooled().iter().all(|byte| *byte == 0), "the spool is empty again");
+    check_end(&lab, &[]);
+}
