@@ -1,5 +1,7 @@
 //! Every test of claudeq that is not a unit test, as one binary.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says where by panicking")]
+
 mod cli;
 mod contract;
 mod crash;

@@ -48,7 +48,7 @@ async fn refused_untouched(db: &TempDb, is_right: fn(&StoreError) -> bool) {
         assert!(is_right(&error), "{error:?}");
         assert!(error.to_string().ends_with("nothing was written"), "{error}");
     }
-    assert_untouched(&db, &before);
+    assert_untouched(db, &before);
 }
 
 fn is_foreign(error: &StoreError) -> bool {
