@@ -1,7 +1,7 @@
 //! What came from a job or the provider, made harmless for a terminal.
 //!
-//! Invariant: after [`line`] and [`text`] nothing is left that moves a cursor, colours, links,
-//! reorders or hides text; after [`line`] it is a single line.
+//! Invariant: after [`line()`] and [`text`] nothing is left that moves a cursor, colours, links,
+//! reorders or hides text; after [`line()`] it is a single line.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -11,7 +11,7 @@ pub(crate) fn line(raw: &str) -> Cow<'_, str> {
     replaced(raw, |c| is_unsafe(c).then(|| visible(c)))
 }
 
-/// Text of several lines: as [`line`], but line feeds and tabs stay.
+/// Text of several lines: as [`line()`], but line feeds and tabs stay.
 pub(crate) fn text(raw: &str) -> Cow<'_, str> {
     replaced(raw, |c| (is_unsafe(c) && c != '\n' && c != '\t').then(|| visible(c)))
 }

@@ -5,7 +5,8 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-/// Inserts until its standard input ends; prints the keys of every commit, once it is one.
+/// Inserts until its standard input ends, unless too many jobs wait; prints the keys of every
+/// commit, once it is one.
 const PROGRAM: &str = r"
 import random, select, sqlite3, sys
 path, seed, pause, text = sys.argv[1], int(sys.argv[2]), float(sys.argv[3]), sys.argv[4]
@@ -15,6 +16,8 @@ db.execute('PRAGMA wal_autocheckpoint=0')
 number = 0
 while not select.select([sys.stdin], [], [], dice.uniform(0, 2 * pause))[0]:
     keys = []
+    if db.execute('SELECT count(*) FROM job_state WHERE finished_seq IS NULL').fetchone()[0] > 400:
+        continue
     db.execute('BEGIN IMMEDIATE')
     for _ in range(dice.randint(1, 8)):
         number += 1
