@@ -32,6 +32,10 @@ const BUSY: Duration = Duration::from_secs(1);
 /// For database, spool, log, signals and whatever else is no call.
 const OTHER_DESCRIPTORS: u64 = 64;
 
+/// How often a lock that nobody seems to hold is tried again, and after which pause.
+const LOCK_TRIES: u32 = 10;
+const LOCK_RETRY: Duration = Duration::from_millis(50);
+
 /// A configuration and a key, read anew.
 pub struct Reloaded {
     /// Checked.
@@ -110,7 +114,7 @@ pub async fn run(options: Options) -> Result<Ended, DaemonError> {
     raise_descriptor_limit(config.max_in_flight);
     let client =
         client_of(&config, options.key.clone(), &options.clock).map_err(DaemonError::Client)?;
-    let store = Store::open_for_daemon(&config.database, BUSY).await?;
+    let store = open(&config).await?;
     let mut spool = Spool::open(&config.database).map_err(DaemonError::Spool)?;
     let known = store.last_time().await?;
     let finished_before = store.last_finished().await?;
@@ -151,6 +155,19 @@ fn raise_descriptor_limit(max_in_flight: u32) {
              (executor.max_in_flight and {OTHER_DESCRIPTORS} more): raise its limit (ulimit -n, \
              LimitNOFILE), or calls will fail"
         );
+    }
+}
+
+/// A status command that looks for a daemon holds the lock for a moment, without being named as
+/// its holder: that is no reason to give up.
+async fn open(config: &Config) -> Result<Store, StoreError> {
+    let mut tries = LOCK_TRIES;
+    loop {
+        match Store::open_for_daemon(&config.database, BUSY).await {
+            Err(StoreError::Locked { pid: None, .. }) if tries > 0 => tries -= 1,
+            opened => return opened,
+        }
+        tokio::time::sleep(LOCK_RETRY).await;
     }
 }
 

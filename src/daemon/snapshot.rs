@@ -34,7 +34,7 @@ pub(super) fn snapshots(ledger: &Ledger, pools: &BTreeSet<&str>, now: Timestamp)
 fn limit(pool: &str, meter: &Meter, now: Timestamp) -> LimitSnapshot {
     let (algorithm, burst, level_shares, held) = match &meter.level {
         Level::Bucket(bucket) => {
-            ("bucket", Some(bucket.burst()), Some(bucket.shares(now)), bucket.held())
+            ("bucket", Some(bucket.burst()), Some(bucket.lasting_shares(now)), bucket.held())
         }
         Level::Window(window) => ("window", None, None, window.in_flight()),
     };

@@ -67,12 +67,13 @@ fn priority_first_then_first_come() {
 
 #[test]
 fn the_limit_that_binds_longest_is_the_reason_and_says_when() {
-    // 200 bytes are 100 tokens: two fit into 250, the third lacks 50 of 250 a minute.
+    // 200 bytes are 100 tokens: two fit into 250, the third lacks 50 of 250 a minute. The refill
+    // begins when the first is sure to have arrived.
     let limits = vec![limit(Dimension::Requests, 60), limit(Dimension::InputTokens, 250)];
     let plan = plan_at(T0, &mut ledger(limits), 10, &[job(1), job(2), job(3)]);
     assert_eq!(started(&plan), [1, 2]);
     assert_eq!(plan.first_held, Some(Reason::InputTokens));
-    assert_eq!(plan.wake_at, Some(T0 + Millis(12_000)));
+    assert_eq!(plan.wake_at, Some(T0 + Millis(12_500)));
 }
 
 #[test]

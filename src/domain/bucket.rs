@@ -5,6 +5,8 @@
 //!
 //! Invariant: a level is never clamped up to zero; debt stays until refill pays it.
 //! Invariant: time that runs backwards refills nothing.
+//! Invariant: the mirror never runs ahead of what it mirrors: a full bucket refills only once the
+//! call that takes from it must have arrived.
 
 use super::time::{Millis, Timestamp};
 
@@ -19,6 +21,9 @@ const SHORTEST_BURST: Millis = Millis::SECOND;
 const WIDEN_AFTER: Millis = Millis::from_secs(20);
 /// The same, where the provider's headers say that twice as much would be there.
 const WIDEN_AFTER_SEEN: Millis = Millis::from_secs(5);
+/// From the reservation of a call to its arrival: a commit, perhaps a connection, the way. A bucket
+/// of less than four times this loses no more than a quarter to it.
+const ON_THE_WAY: Millis = Millis(500);
 
 /// What one call takes out of one limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,6 +114,12 @@ impl Bucket {
         self.level.saturating_add(refill).min(self.capacity_shares())
     }
 
+    /// The level to be written down: without the refill that has not begun yet, so that time
+    /// alone makes it right again.
+    pub fn lasting_shares(&self, now: Timestamp) -> i64 {
+        self.shares(now).saturating_sub(self.rate.saturating_mul(self.as_of.since(now).0))
+    }
+
     /// Whole tokens that may be given out now; negative in debt.
     pub fn available(&self, now: Timestamp) -> i64 {
         self.shares(now).div_euclid(self.period.0).saturating_sub(self.held)
@@ -140,12 +151,17 @@ impl Bucket {
             return None;
         }
         let missing = wanted.saturating_sub(self.shares(now)).max(1);
-        Some(Millis((missing.saturating_add(self.rate - 1) / self.rate).max(1)))
+        let not_begun = self.as_of.since(now).0;
+        let refill = (missing.saturating_add(self.rate - 1) / self.rate).max(1);
+        Some(Millis(refill.saturating_add(not_begun)))
     }
 
     /// Takes a call's charge.
     pub fn reserve(&mut self, charge: Charge, now: Timestamp) {
         self.touch(now);
+        if charge.debit > 0 {
+            self.hold_refill_back(now);
+        }
         self.level = self.level.saturating_sub(self.in_shares(charge.debit));
         self.held = self.held.saturating_add(charge.held);
     }
@@ -205,6 +221,16 @@ impl Bucket {
         true
     }
 
+    /// The provider's bucket stays full until the call arrives, and refill into a full bucket is
+    /// lost: the level must not exceed what will be there right after the arrival.
+    fn hold_refill_back(&mut self, now: Timestamp) {
+        let on_the_way = ON_THE_WAY.0.min(self.burst().0.0 / 4);
+        let full_after = self.capacity_shares().saturating_sub(self.level) / self.rate;
+        if full_after < on_the_way {
+            self.as_of = self.as_of.max(now + Millis(on_the_way - full_after));
+        }
+    }
+
     fn touch(&mut self, now: Timestamp) {
         self.level = self.shares(now);
         self.as_of = self.as_of.max(now);
@@ -242,11 +268,11 @@ mod tests {
         bucket.reserve(debit(7), T0);
         // 7 a minute is one in 8,571.43 ms; a thousand looks in between change nothing.
         for ms in (0..60_000).step_by(60) {
-            let now = T0 + Millis(ms);
+            let now = T0 + ON_THE_WAY + Millis(ms);
             bucket.reserve(debit(0), now);
             assert_eq!(bucket.available(now), 7 * ms / 60_000);
         }
-        assert_eq!(bucket.available(T0 + Millis::MINUTE), 7);
+        assert_eq!(bucket.available(T0 + ON_THE_WAY + Millis::MINUTE), 7);
     }
 
     #[test]
@@ -255,8 +281,8 @@ mod tests {
         bucket.reserve(debit(60), T0);
         bucket.settle(debit(60), 180, T0);
         assert_eq!(bucket.available(T0), -120);
-        assert_eq!(bucket.available(T0 + Millis::MINUTE), -60);
-        assert_eq!(bucket.wait(1, T0), Some(Millis(121_000)));
+        assert_eq!(bucket.available(T0 + ON_THE_WAY + Millis::MINUTE), -60);
+        assert_eq!(bucket.wait(1, T0), Some(Millis(121_000 + ON_THE_WAY.0)));
     }
 
     #[test]
@@ -288,7 +314,21 @@ mod tests {
         bucket.reserve(debit(60), T0);
         bucket.reserve(debit(0), T0 - Millis::HOUR);
         assert_eq!(bucket.available(T0), 0);
-        assert_eq!(bucket.available(T0 + Millis::SECOND), 1);
+        assert_eq!(bucket.available(T0 + ON_THE_WAY + Millis::SECOND), 1);
+    }
+
+    #[test]
+    fn what_is_written_down_is_right_again_by_time_alone() {
+        let mut bucket = minute(600, 60);
+        bucket.reserve(debit(600), T0);
+        let early = T0 + Millis(100);
+        let mut restored = minute(600, 60);
+        restored.restore(bucket.lasting_shares(early), early, None);
+        assert!(restored.available(early) <= bucket.available(early));
+        for ms in [500, 600, 7_000, 70_000] {
+            let now = T0 + Millis(ms);
+            assert_eq!(restored.shares(now), bucket.shares(now), "{ms}");
+        }
     }
 
     #[test]
@@ -357,6 +397,31 @@ mod tests {
             prop_assert!(bucket.fits(amount, T0 + wait));
             if wait > Millis::ZERO {
                 prop_assert!(!bucket.fits(amount, T0 + wait - Millis(1)) );
+            }
+        }
+
+        /// However long each call is on its way, the provider's own bucket always has enough.
+        #[test]
+        fn never_ahead_of_the_provider(
+            calls in prop::collection::vec((0_i64..3_000, 1_i64..20, 0..=ON_THE_WAY.0), 1..200),
+        ) {
+            let mut mirror = Bucket::full(600, Millis::MINUTE, Some(Millis::from_secs(3)), T0);
+            let mut now = T0;
+            let mut arrivals: Vec<(Timestamp, i64)> = Vec::new();
+            for (gap, amount, way) in calls {
+                // Now and then it waits as long as it must, now and then it comes by chance.
+                now = now + if gap < 1_500 { mirror.wait(amount, now).unwrap() } else { Millis(gap) };
+                if mirror.fits(amount, now) {
+                    mirror.reserve(debit(amount), now);
+                    arrivals.push((now + Millis(way), amount));
+                }
+            }
+            arrivals.sort();
+            let (capacity, mut level, mut at) = (30 * 60_000, 30 * 60_000, T0);
+            for (arrival, amount) in arrivals {
+                level = (level + 600 * arrival.since(at).0).min(capacity) - amount * 60_000;
+                at = arrival;
+                prop_assert!(level >= 0, "{level}");
             }
         }
 

@@ -1,7 +1,7 @@
 //! Jobs whose calls never outlive the daemon.
 
 use super::checker::check_end;
-use crate::helper::{Lab, Settings, eventually};
+use crate::helper::{Lab, Settings, eventually, needs};
 use claudeq::simulator;
 
 /// Never answered within a test.
@@ -17,6 +17,7 @@ fn kill_while_it_runs(lab: &Lab) {
 
 #[test]
 fn a_job_that_kills_the_daemon_each_time_ends_as_failed() {
+    needs!("sqlite3");
     let lab =
         Lab::new(simulator::Config { speed: 50.0, ..Default::default() }, &Settings::default());
     lab.sql(&format!(
@@ -36,6 +37,7 @@ fn a_job_that_kills_the_daemon_each_time_ends_as_failed() {
 
 #[test]
 fn on_unknown_hold_leaves_the_decision_to_a_person() {
+    needs!("sqlite3");
     let settings = Settings { on_unknown: "hold", ..Settings::default() };
     let lab = Lab::new(simulator::Config { speed: 50.0, ..Default::default() }, &settings);
     lab.insert([("doubtful", ENDLESS)]);

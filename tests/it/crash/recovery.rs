@@ -1,13 +1,14 @@
 //! The recovery itself is killed, again and again.
 
 use super::checker::{check, check_end};
-use crate::helper::{Lab, Settings, eventually, pause};
+use crate::helper::{Lab, Settings, eventually, needs, pause};
 use claudeq::clock::{Clock, Entropy};
 use claudeq::simulator;
 use std::time::Duration;
 
 #[test]
 fn a_recovery_that_is_killed_is_done_by_the_next_one() {
+    needs!("sqlite3");
     let seed = Clock::system().now().0.unsigned_abs();
     eprintln!("seed {seed}");
     let dice = Entropy::seeded(seed);

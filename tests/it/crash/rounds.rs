@@ -2,7 +2,7 @@
 
 use super::checker::{billed, check, check_end, no_key_in_the_command_line};
 use super::producer::Producer;
-use crate::helper::{Daemon, Lab, Limits, Settings, eventually, pause};
+use crate::helper::{Daemon, Lab, Limits, Settings, eventually, needs, pause};
 use claudeq::clock::{Clock, Entropy};
 use claudeq::simulator;
 use std::time::Duration;
@@ -15,6 +15,8 @@ const BUDGET_USD: u64 = 500;
 
 #[test]
 fn nothing_is_lost_in_24_kills() {
+    needs!("sqlite3");
+    needs!("python3");
     rounds(24, Clock::system().now().0.unsigned_abs());
 }
 
@@ -22,6 +24,8 @@ fn nothing_is_lost_in_24_kills() {
 #[test]
 #[ignore = "takes minutes; cargo test -- --ignored crash"]
 fn nothing_is_lost_in_200_kills() {
+    needs!("sqlite3");
+    needs!("python3");
     rounds(200, Clock::system().now().0.unsigned_abs());
 }
 
@@ -93,12 +97,7 @@ fn settings(dice: &Entropy) -> Settings {
         max_in_flight: MAX_IN_FLIGHT,
         max_attempts: 1_000,
         stream: if dice.next_u64().is_multiple_of(2) { "always" } else { "never" },
-        limits: Limits {
-            requests: Some(90),
-            output_tokens: Some(40_000),
-            slack_ms: 200,
-            ..Limits::default()
-        },
+        limits: Limits { requests: Some(90), output_tokens: Some(40_000), ..Limits::default() },
         rest: format!("[[budget]]\nusd = {BUDGET_USD}\nper = \"total\"\n"),
         ..Settings::default()
     }

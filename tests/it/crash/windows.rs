@@ -1,7 +1,7 @@
 //! Limits that remember: what was sent before a SIGKILL still counts after it.
 
 use super::checker::check;
-use crate::helper::{Lab, Limits, Settings, eventually, pause};
+use crate::helper::{Lab, Limits, Settings, eventually, needs, pause};
 use claudeq::simulator;
 use std::time::Duration;
 
@@ -24,6 +24,7 @@ fn work_until_held_back_by(lab: &Lab, reason: &str) {
 
 #[test]
 fn a_window_is_not_emptied_by_a_restart() {
+    needs!("sqlite3");
     let lab = lab(Limits { requests: Some(12), window: true, ..Limits::default() });
     lab.insert_many("k", 30, "[[out=20]]");
     for sent in [3, 7] {
@@ -47,6 +48,7 @@ fn a_window_is_not_emptied_by_a_restart() {
 #[test]
 #[ignore = "takes more than a minute; cargo test -- --ignored crash"]
 fn a_window_opens_again_and_nobody_is_refused() {
+    needs!("sqlite3");
     let lab = lab(Limits { requests: Some(12), window: true, ..Limits::default() });
     lab.insert_many("k", 20, "[[out=20]]");
     let daemon = lab.start();
@@ -63,6 +65,7 @@ fn a_window_opens_again_and_nobody_is_refused() {
 
 #[test]
 fn a_days_limit_is_not_emptied_by_a_restart() {
+    needs!("sqlite3");
     let lab = lab(Limits { tokens_per_day: Some(4_000), ..Limits::default() });
     lab.insert_many("k", 60, "[[out=120]] [[in=30]]");
     for sent in [4, 9] {

@@ -1,7 +1,7 @@
 //! Budgets are walls: however many permits there are, and whatever nobody can price.
 
 use crate::crash::checker::{billed, check, check_end};
-use crate::helper::{Lab, Settings, eventually};
+use crate::helper::{Lab, Settings, eventually, needs};
 use claudeq::simulator;
 
 /// About ten times the worst case of one call of [`MARKERS`].
@@ -33,6 +33,7 @@ fn is_a_wall(lab: &Lab) {
 
 #[test]
 fn fifty_permits_never_get_past_a_budget_for_ten() {
+    needs!("sqlite3");
     let lab = lab(50, BUDGET);
     lab.insert_many("k", 100, MARKERS);
     assert_eq!(lab.until_empty(), 8, "a budget stands before the rest");
@@ -49,6 +50,7 @@ fn fifty_permits_never_get_past_a_budget_for_ten() {
 /// What was in flight at a kill stays counted at its worst, so less is left afterwards.
 #[test]
 fn a_budget_holds_over_kills() {
+    needs!("sqlite3");
     let lab = lab(50, BUDGET);
     lab.insert_many("k", 100, MARKERS);
     for life in 1..=3 {
@@ -68,6 +70,7 @@ fn a_budget_holds_over_kills() {
 
 #[test]
 fn what_nobody_can_price_is_held_until_somebody_allows_it() {
+    needs!("sqlite3");
     let image = r#"{"messages":[{"role":"user","content":[
         {"type":"image","source":{"type":"base64","media_type":"image/png","data":"aGk="}},
         {"type":"text","text":"[[id=image]] [[out=5]]"}]}]}"#;

@@ -1,7 +1,7 @@
 //! Two daemons, and configurations that change under a running one.
 
 use crate::crash::checker::check_end;
-use crate::helper::{CANARY, Lab, Settings, eventually};
+use crate::helper::{CANARY, Lab, Settings, eventually, needs, sqlite3};
 use claudeq::simulator;
 use rustix::process::Signal;
 
@@ -17,6 +17,7 @@ fn bytes(lab: &Lab) -> Vec<Vec<u8>> {
 
 #[test]
 fn a_second_daemon_is_turned_away_and_writes_nothing() {
+    needs!("sqlite3");
     let lab = lab();
     lab.insert_many("k", 5, "[[out=10]]");
     let daemon = lab.start();
@@ -39,6 +40,7 @@ fn a_second_daemon_is_turned_away_and_writes_nothing() {
 
 #[test]
 fn a_broken_configuration_is_refused_and_the_old_one_stays() {
+    needs!("sqlite3");
     let lab = lab();
     let mut daemon = lab.start();
     lab.write("daemon.toml", "[executor]\nmax_in_flite = 9\n");
@@ -63,11 +65,20 @@ fn a_broken_configuration_is_refused_and_the_old_one_stays() {
 /// Paused for a while by a shell's SIGSTOP, it goes on where it was.
 #[test]
 fn a_daemon_that_was_stopped_for_a_while_goes_on() {
+    needs!("sqlite3");
     let lab = lab();
     lab.insert_many("k", 30, "[[out=100]]");
     let daemon = lab.start();
     eventually("answers", || (lab.simulator().stats().ok >= 4).then_some(()));
-    daemon.signal(Signal::STOP);
+    // It may be stopped inside a write, and would keep everybody out: then a moment later.
+    eventually("a stop between two writes", || {
+        daemon.signal(Signal::STOP);
+        let free = sqlite3(lab.database(), ".timeout 200\nBEGIN IMMEDIATE; ROLLBACK;").code == 0;
+        if !free {
+            daemon.signal(Signal::CONT);
+        }
+        free.then_some(())
+    });
     lab.at_rest();
     lab.insert_many("m", 10, "[[out=10]]");
     daemon.signal(Signal::CONT);

@@ -1,7 +1,7 @@
 //! What shuts a pool or the account: 429s, spend limits, a rejected key.
 
 use crate::crash::checker::{check, check_end};
-use crate::helper::{CANARY, Lab, Settings, eventually};
+use crate::helper::{CANARY, Lab, Limits, Settings, eventually, needs};
 use claudeq::clock::Clock;
 use claudeq::simulator::{self, FaultRule, Kind};
 use rustix::process::Signal;
@@ -21,6 +21,7 @@ fn lab(faults: Vec<FaultRule>, settings: &Settings) -> Lab {
 
 #[test]
 fn nothing_is_sent_before_a_retry_after_is_over() {
+    needs!("sqlite3");
     for stream in ["never", "always"] {
         let settings =
             Settings { max_in_flight: 1, max_attempts: 1, stream, ..Settings::default() };
@@ -37,6 +38,7 @@ fn nothing_is_sent_before_a_retry_after_is_over() {
 /// With many calls out, those under way cannot be called back; but none is started any more.
 #[test]
 fn nothing_is_started_while_a_pool_pauses() {
+    needs!("sqlite3");
     let settings = Settings { max_attempts: 1, ..Settings::default() };
     let lab = lab(refuse_now_and_then(&[20, 45, 90], "0.9"), &settings);
     lab.insert_many("k", 120, "[[out=30]]");
@@ -54,6 +56,7 @@ fn nothing_is_started_while_a_pool_pauses() {
 /// Both the provider's cap (429) and the account's own limit (400) park everything.
 #[test]
 fn a_spend_limit_parks_the_account_and_says_until_when() {
+    needs!("sqlite3");
     for kind in [Kind::SpendCap, Kind::OwnLimit] {
         let rule = FaultRule { from_request: Some(11), ..FaultRule::new(kind) };
         let settings = Settings { max_in_flight: 4, max_attempts: 1, ..Settings::default() };
@@ -79,6 +82,7 @@ fn a_spend_limit_parks_the_account_and_says_until_when() {
 
 #[test]
 fn a_rejected_key_stops_all_calls_until_there_is_a_new_one() {
+    needs!("sqlite3");
     const NEW_KEY: &str = "sk-ant-new-key-0c9a8b7d6e5f";
     let settings =
         Settings { max_in_flight: 4, max_attempts: 1, key_file: true, ..Settings::default() };
@@ -119,9 +123,27 @@ fn a_rejected_key_stops_all_calls_until_there_is_a_new_one() {
     check(&lab, &[]);
 }
 
+/// The first calls into a full bucket take longest: they commit, connect, and only then arrive.
+#[test]
+fn a_full_bucket_is_emptied_and_nobody_is_refused() {
+    needs!("sqlite3");
+    for stream in ["never", "always"] {
+        let limits = Limits { requests: Some(600), burst_seconds: 3.0, ..Limits::default() };
+        let settings = Settings { max_in_flight: 64, stream, limits, ..Settings::default() };
+        let latency = simulator::Latency { first_token_ms: 300, ..Default::default() };
+        let lab = Lab::new(simulator::Config { latency, ..Default::default() }, &settings);
+        lab.insert_many("k", 55, "[[out=10]]");
+        assert_eq!(lab.until_empty(), 0);
+        assert_eq!(lab.states(), "succeeded 55");
+        assert_eq!(lab.simulator().stats().refused_429, 0);
+        check_end(&lab, &[]);
+    }
+}
+
 /// The limit of others with the same key is not known beforehand: a 429 is information.
 #[test]
 fn a_429_without_a_time_pauses_for_a_while() {
+    needs!("sqlite3");
     let rule = FaultRule { request: Some(5), ..FaultRule::new(Kind::BareRateLimit) };
     let ramp = FaultRule {
         request: Some(9),

@@ -2,7 +2,7 @@
 //! dies inside a transaction.
 
 use crate::crash::checker::check_end;
-use crate::helper::{Lab, Settings, eventually, pause, python, sqlite3};
+use crate::helper::{Lab, Settings, eventually, needs, pause, python, sqlite3};
 use claudeq::simulator;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
@@ -53,6 +53,8 @@ fn lab(settings: &Settings) -> Lab {
 
 #[test]
 fn a_held_write_lock_stops_new_calls_and_nothing_else() {
+    needs!("sqlite3");
+    needs!("python3");
     let settings = Settings { max_in_flight: 6, ..Settings::default() };
     let lab = lab(&settings);
     lab.insert_many("k", 60, "[[out=200]]");
@@ -82,6 +84,8 @@ fn a_held_write_lock_stops_new_calls_and_nothing_else() {
 /// committed.
 #[test]
 fn fifty_producers_that_do_not_wait_lose_nothing() {
+    needs!("sqlite3");
+    needs!("python3");
     const PRODUCERS: &str = r"
 import os, random, sqlite3, sys, time
 children = []
@@ -135,6 +139,7 @@ print('done')
 /// A producer may change the journal's mode while no daemon runs.
 #[test]
 fn another_journal_mode_is_put_right_at_the_start() {
+    needs!("sqlite3");
     let lab = lab(&Settings::default());
     lab.insert_many("k", 3, "[[out=5]]");
     assert_eq!(lab.until_empty(), 0);
@@ -149,6 +154,7 @@ fn another_journal_mode_is_put_right_at_the_start() {
 /// While its call is out, a job can neither be deleted nor replaced nor rewritten.
 #[test]
 fn a_running_job_is_nobody_elses() {
+    needs!("sqlite3");
     let lab = lab(&Settings::default());
     lab.insert([("mine", "[[out=5]] [[fault=stall,stall_ms=1500]]")]);
     let daemon = lab.start();

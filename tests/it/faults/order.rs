@@ -1,7 +1,7 @@
 //! Who goes first, who shares with whom, who must wait, who is not wanted any more.
 
 use crate::crash::checker::check_end;
-use crate::helper::{Lab, Limits, Settings, eventually};
+use crate::helper::{Lab, Limits, Settings, eventually, needs};
 use claudeq::clock::Clock;
 use claudeq::simulator;
 
@@ -11,6 +11,7 @@ fn lab(settings: &Settings) -> Lab {
 
 #[test]
 fn an_urgent_job_is_the_next_to_start() {
+    needs!("sqlite3");
     let limits = Limits { requests: Some(12), burst_seconds: 30.0, ..Limits::default() };
     let lab = lab(&Settings { limits, ..Settings::default() });
     lab.insert_many("k", 300, "[[out=10]]");
@@ -32,6 +33,7 @@ fn an_urgent_job_is_the_next_to_start() {
 
 #[test]
 fn weights_share_the_tokens() {
+    needs!("sqlite3");
     let limits = Limits { requests: Some(120), burst_seconds: 6.0, ..Limits::default() };
     let lab = lab(&Settings {
         max_in_flight: 8,
@@ -65,6 +67,7 @@ fn weights_share_the_tokens() {
 
 #[test]
 fn a_paused_queue_does_not_run() {
+    needs!("sqlite3");
     let lab = lab(&Settings::default());
     let paused = lab.claudeq(&["pause", "slow"]);
     assert_eq!(paused.code, 0, "{paused:?}");
@@ -87,6 +90,7 @@ fn a_paused_queue_does_not_run() {
 
 #[test]
 fn cancelled_jobs_end_as_they_should() {
+    needs!("sqlite3");
     let lab = lab(&Settings { max_attempts: 9, ..Settings::default() });
     let in_an_hour = Clock::system().now().0 + 3_600_000;
     lab.insert([
@@ -134,6 +138,7 @@ fn cancelled_jobs_end_as_they_should() {
 
 #[test]
 fn nothing_runs_before_its_time_or_after_it() {
+    needs!("sqlite3");
     let lab = lab(&Settings::default());
     let now = Clock::system().now().0;
     let (soon, gone) = (now + 1_500, now - 1_000);
@@ -160,6 +165,7 @@ fn nothing_runs_before_its_time_or_after_it() {
 
 #[test]
 fn a_job_that_can_never_be_called_fails_alone() {
+    needs!("sqlite3");
     let lab = lab(&Settings::default());
     lab.sql(
         "INSERT INTO jobs (key, request) VALUES ('bad', '{\"messages\": ');

@@ -2,7 +2,7 @@
 
 use super::locks::WriteLock;
 use crate::crash::checker::{check, check_end};
-use crate::helper::{Daemon, Lab, Settings, eventually};
+use crate::helper::{Daemon, Lab, Settings, eventually, needs};
 use claudeq::simulator;
 use rustix::process::Signal;
 
@@ -26,6 +26,7 @@ fn busy(settings: &Settings, fault: &str) -> (Lab, Daemon) {
 
 #[test]
 fn sigterm_lets_calls_end_and_starts_none() {
+    needs!("sqlite3");
     let (lab, mut daemon) = busy(&settings(), "stall,stall_ms=1200");
     daemon.signal(Signal::TERM);
     daemon.says("stopping: no new calls");
@@ -54,6 +55,7 @@ fn all_broken_off(lab: &Lab) {
 
 #[test]
 fn a_second_sigterm_breaks_calls_off() {
+    needs!("sqlite3");
     let settings = Settings { shutdown_grace: "10m", ..settings() };
     let (lab, mut daemon) = busy(&settings, "stall,stall_ms=4000");
     daemon.signal(Signal::TERM);
@@ -66,6 +68,7 @@ fn a_second_sigterm_breaks_calls_off() {
 
 #[test]
 fn calls_are_broken_off_when_the_grace_is_over() {
+    needs!("sqlite3");
     let settings = Settings { shutdown_grace: "300ms", ..settings() };
     let (lab, daemon) = busy(&settings, "stall,stall_ms=4000");
     assert_eq!(daemon.stop(), 0);
@@ -74,6 +77,8 @@ fn calls_are_broken_off_when_the_grace_is_over() {
 
 #[test]
 fn results_that_the_database_cannot_take_are_spooled_and_come_in_once() {
+    needs!("sqlite3");
+    needs!("python3");
     let settings = Settings { shutdown_grace: "2s", ..settings() };
     let (lab, mut daemon) = busy(&settings, "stall,stall_ms=500");
     let lock = WriteLock::take(lab.database());
@@ -95,6 +100,8 @@ fn results_that_the_database_cannot_take_are_spooled_and_come_in_once() {
 
 #[test]
 fn a_spool_survives_a_kill() {
+    needs!("sqlite3");
+    needs!("python3");
     let (lab, mut daemon) = busy(&settings(), "stall,stall_ms=500");
     let lock = WriteLock::take(lab.database());
     daemon.says("the database is locked by process");

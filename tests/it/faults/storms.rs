@@ -2,7 +2,7 @@
 //! leave in the database; then many at once.
 
 use crate::crash::checker::check_end;
-use crate::helper::{Lab, Settings};
+use crate::helper::{Lab, Settings, needs};
 use claudeq::simulator::{self, FaultRule, Kind};
 
 /// A fault and what it must lead to.
@@ -91,36 +91,42 @@ const STREAMED: &str = "always";
 
 #[test]
 fn statuses() {
+    needs!("sqlite3");
     play(STATUSES, PLAIN);
     play(STATUSES, STREAMED);
 }
 
 #[test]
 fn refusals() {
+    needs!("sqlite3");
     play(REFUSALS, PLAIN);
     play(REFUSALS, STREAMED);
 }
 
 #[test]
 fn connections() {
+    needs!("sqlite3");
     play(CONNECTIONS, PLAIN);
     play(CONNECTIONS, STREAMED);
 }
 
 #[test]
 fn stalls() {
+    needs!("sqlite3");
     play(STALLS, PLAIN);
     play(STALLS, STREAMED);
 }
 
 #[test]
 fn bodies() {
+    needs!("sqlite3");
     play(BODIES, PLAIN);
     play(BODIES, STREAMED);
 }
 
 #[test]
 fn oddities_and_streams() {
+    needs!("sqlite3");
     play(ODDITIES, PLAIN);
     play(ODDITIES, STREAMED);
     play(STREAMS, STREAMED);
@@ -165,6 +171,7 @@ fn play(cases: &[Case], stream: &'static str) {
 
 #[test]
 fn errors_500_use_up_the_attempts_and_no_more_are_made() {
+    needs!("sqlite3");
     let settings = Settings { max_attempts: 3, ..Settings::default() };
     let lab = Lab::new(fast(), &settings);
     lab.insert([("sick", "[[fault=500]]")]);
@@ -176,6 +183,7 @@ fn errors_500_use_up_the_attempts_and_no_more_are_made() {
 
 #[test]
 fn a_storm_of_everything_loses_nothing() {
+    needs!("sqlite3");
     for stream in [PLAIN, STREAMED] {
         let kinds = [
             Kind::Status(529),
@@ -213,6 +221,7 @@ fn a_storm_of_everything_loses_nothing() {
 /// The breaker opens, a probe finds the provider well again, and no attempt was used up.
 #[test]
 fn an_overloaded_provider_uses_up_no_attempts() {
+    needs!("sqlite3");
     let overload = FaultRule { until_ms: Some(1_500), ..FaultRule::new(Kind::Status(529)) };
     let settings = Settings { max_attempts: 1, max_in_flight: 8, ..Settings::default() };
     let lab = Lab::new(simulator::Config { faults: vec![overload], ..fast() }, &settings);

@@ -1,7 +1,7 @@
 //! What the system refuses: space, descriptors, connections.
 
 use crate::crash::checker::{check, check_end};
-use crate::helper::{CANARY, Daemon, Lab, Settings, eventually};
+use crate::helper::{CANARY, Daemon, Lab, Settings, eventually, needs};
 use claudeq::simulator;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
 use std::net::TcpListener;
@@ -38,6 +38,7 @@ fn everything_was_paid_for_once(lab: &Lab) {
 
 #[test]
 fn results_that_find_a_full_disk_wait_in_the_spool() {
+    needs!("sqlite3");
     let (lab, mut daemon) = on_a_full_disk();
     // When it was a reservation that did not fit, it has ended by itself.
     if daemon.ended().is_none() {
@@ -52,6 +53,7 @@ fn results_that_find_a_full_disk_wait_in_the_spool() {
 
 #[test]
 fn a_disk_that_is_emptied_again_lets_it_go_on() {
+    needs!("sqlite3");
     let (lab, mut daemon) = on_a_full_disk();
     let pid = i32::try_from(daemon.pid()).ok().and_then(Pid::from_raw);
     if daemon.ended().is_none() {
@@ -76,6 +78,7 @@ fn with_descriptors(limit: &str) -> (Lab, i32) {
 
 #[test]
 fn a_low_limit_of_descriptors_is_raised() {
+    needs!("sqlite3");
     let (lab, code) = with_descriptors("ulimit -S -n 60");
     assert_eq!((code, lab.states().as_str()), (0, "succeeded 120"));
     assert_eq!(lab.number("SELECT count(*) FROM attempts"), 120, "all could connect");
@@ -86,6 +89,7 @@ fn a_low_limit_of_descriptors_is_raised() {
 /// it says so, may end, and loses nothing.
 #[test]
 fn too_few_descriptors_lose_nothing() {
+    needs!("sqlite3");
     let (lab, code) = with_descriptors("ulimit -n 60");
     assert!([0, 77].contains(&code), "it ended with {code}");
     assert!(lab.logs().contains("may have 60 files open and may need 164"));
@@ -97,6 +101,7 @@ fn too_few_descriptors_lose_nothing() {
 
 #[test]
 fn a_refused_connection_costs_nothing_and_ends_in_the_attempts_allowed() {
+    needs!("sqlite3");
     let lab = Lab::new(fast(), &Settings { max_attempts: 3, ..Settings::default() });
     lab.insert_many("k", 2, "[[out=5]]");
     // A port that was free a moment ago, and at which nobody listens.
@@ -116,6 +121,7 @@ fn a_refused_connection_costs_nothing_and_ends_in_the_attempts_allowed() {
 /// Neither a redirect nor a proxy of the environment ever gets the key, or a call at all.
 #[test]
 fn calls_go_to_the_configured_place_and_nowhere_else() {
+    needs!("sqlite3");
     let settings = Settings::default();
     let (lab, elsewhere) = (Lab::new(fast(), &settings), Lab::new(fast(), &settings));
     let url = elsewhere.simulator().url();
@@ -140,6 +146,7 @@ fn calls_go_to_the_configured_place_and_nowhere_else() {
 /// The key of a request that is refused for it, streamed or not, stays out of the loudest log.
 #[test]
 fn the_loudest_log_keeps_the_key_to_itself() {
+    needs!("sqlite3");
     for stream in ["never", "always"] {
         let lab = Lab::new(fast(), &Settings { stream, ..Settings::default() });
         lab.simulator().set_key(Some("sk-ant-another-key".to_owned()));

@@ -1,11 +1,12 @@
 //! An idle daemon notices a commit at once.
 
 use crate::crash::checker::check_end;
-use crate::helper::{Lab, Settings};
+use crate::helper::{Lab, Settings, needs};
 use claudeq::simulator;
 
 #[test]
 fn an_insert_is_leased_by_its_commit_and_not_by_the_timer() {
+    needs!("sqlite3");
     let lab =
         Lab::new(simulator::Config { speed: 50.0, ..Default::default() }, &Settings::default());
     let daemon = lab.start();

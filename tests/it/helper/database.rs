@@ -26,6 +26,12 @@ impl TempDb {
         db
     }
 
+    /// As [`TempDb::create`], for tests that are not async.
+    pub(crate) fn create_now() -> TempDb {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        runtime.expect("a runtime can be built").block_on(TempDb::create())
+    }
+
     /// The database.
     pub(crate) fn path(&self) -> &Path {
         &self.path

@@ -118,9 +118,6 @@ pub(crate) struct Limits {
     pub(crate) tokens_per_day: Option<u64>,
     /// Of the simulator's time; 60 when zero.
     pub(crate) burst_seconds: f64,
-    /// Kept off the burst that the daemon is told, in its own time: what is sent with a gap
-    /// between does not arrive with the same gap.
-    pub(crate) slack_ms: u32,
     pub(crate) window: bool,
 }
 
@@ -169,7 +166,7 @@ impl Limits {
         if self.window {
             text.push_str("algorithm = \"window\"\n");
         } else {
-            let burst = self.burst() * 1_000.0 / speed - f64::from(self.slack_ms);
+            let burst = self.burst() * 1_000.0 / speed;
             writeln!(text, "burst = \"{}ms\"", burst.floor() as u64).expect("a string takes it");
         }
         text

@@ -1,11 +1,13 @@
 //! The programs the tests run: `claudeq` itself, and what producers use.
 //!
-//! Invariant: a missing program fails the test and says so; nothing is skipped.
+//! Invariant: where `CLAUDEQ_TEST_TOOLS=required` is set, as `.ci/run` does, a missing program
+//! fails the test. Elsewhere `sqlite3` is stood in for by the SQLite that claudeq brings along, and
+//! tests of Python alone are left out with a word on standard error.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader, Seek as _, Write as _};
+use std::io::{Seek as _, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// What a program said, and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +51,9 @@ pub(crate) fn claudeq() -> Command {
 ///
 /// It waits up to five seconds for other writers, as the README tells producers to.
 pub(crate) fn sqlite3(database: &Path, script: &str) -> Said {
+    if !has("sqlite3") {
+        return super::stand_in::run(database, script);
+    }
     let mut command = Command::new("sqlite3");
     command.args(["-batch", "-init", "/dev/null", "-cmd", ".timeout 5000"]).arg(database);
     run(command, script)
@@ -75,6 +80,27 @@ fn run(mut command: Command, input: &str) -> Said {
     Said::of(&output.unwrap_or_else(|error| panic!("these tests need the program {name}: {error}")))
 }
 
+/// Whether a program is on this machine; it must be where the tools are required.
+pub(crate) fn has(program: &str) -> bool {
+    let found = std::env::var_os("PATH").is_some_and(|path| {
+        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    });
+    let required = std::env::var("CLAUDEQ_TEST_TOOLS").is_ok_and(|value| value == "required");
+    assert!(found || !required, "these tests need the program {program}");
+    found
+}
+
+/// Leaves a test out on a machine without a program.
+macro_rules! needs {
+    ($program:literal) => {
+        if !$crate::helper::has($program) {
+            eprintln!("left out: there is no {} on this machine", $program);
+            return;
+        }
+    };
+}
+pub(crate) use needs;
+
 /// A file, not a pipe: neither side can block the other.
 fn file_of(text: &str) -> File {
     let mut file = tempfile::tempfile().expect("a temporary file can be made");
@@ -83,38 +109,24 @@ fn file_of(text: &str) -> File {
     file
 }
 
-/// Another process that holds the daemon's lock on a file until it is dropped.
-pub(crate) struct FlockHolder(Child);
+/// Holds the daemon's lock on a file until it is dropped, as a daemon would.
+///
+/// Locks of `flock` belong to the open file, so that this process keeps even itself out.
+pub(crate) struct FlockHolder(File);
 
 impl FlockHolder {
     /// Returns once the lock is held.
     pub(crate) fn of(path: &Path) -> FlockHolder {
-        const HOLD: &str = "import fcntl, sys\n\
-             file = open(sys.argv[1], 'rb')\n\
-             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)\n\
-             print('held', flush=True)\n\
-             sys.stdin.read()\n";
-        let mut command = Command::new("python3");
-        command.args(["-c", HOLD]).arg(path).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("these tests need the program python3");
-        let mut line = String::new();
-        let out = child.stdout.take().expect("its output is a pipe");
-        BufReader::new(out).read_line(&mut line).expect("it can be read");
-        assert_eq!(line, "held\n", "the lock was not to be had");
-        FlockHolder(child)
+        let file = File::open(path).expect("the file can be opened");
+        rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
+            .expect("the lock is to be had");
+        FlockHolder(file)
     }
 
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
-        self.0.id()
-    }
-}
-
-impl Drop for FlockHolder {
-    /// Killed as a crashed daemon is.
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = &self.0;
+        std::process::id()
     }
 }
 
@@ -130,6 +142,7 @@ fn scripts_go_on_after_errors_and_say_them() {
     let said = sqlite3(db.path(), "SELECT 1;\nSELECT nonsense;\nSELECT 2;");
     assert_eq!(said.out, "1\n2");
     assert!(said.code != 0 && said.err.contains("no such column: nonsense"), "{said:?}");
+    needs!("python3");
     let said = python("import sys\nprint(sys.argv[1:])\nsys.exit(3)", &["a", "b"]);
     assert_eq!((said.code, said.out.as_str()), (3, "['a', 'b']"));
 }
