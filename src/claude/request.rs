@@ -14,6 +14,10 @@ use std::sync::Arc;
 const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Nor more messages in one.
 const MESSAGES_MAX: usize = 100_000;
+/// As for the column: far above any model, and far below what sums could not hold.
+const MAX_TOKENS_MAX: i64 = 10_000_000;
+/// As for the column: the name becomes that of a pool.
+const MODEL_MAX: usize = 200;
 
 /// What a job's row says of its call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,10 +80,10 @@ pub enum InvalidRequest {
     #[error("the request has `{0}` more than once")]
     DuplicateKey(String),
     /// The model is no text, or empty.
-    #[error("model must be a non-empty string")]
+    #[error("model must be a string of 1 to 200 characters")]
     BadModel,
     /// A float, a negative number, a string …
-    #[error("max_tokens must be a whole number of at least 0")]
+    #[error("max_tokens must be a whole number from 0 to 10000000")]
     BadMaxTokens,
     /// Missing, no array, or empty.
     #[error("messages must be a non-empty array")]
@@ -227,7 +231,7 @@ impl GivenFields {
             None => None,
             Some(value) => Some(
                 as_text(value)
-                    .filter(|model| !model.trim().is_empty())
+                    .filter(|model| !model.trim().is_empty() && model.chars().count() <= MODEL_MAX)
                     .ok_or(InvalidRequest::BadModel)?,
             ),
         };
@@ -236,7 +240,7 @@ impl GivenFields {
             Some(value) => Some(
                 serde_json::from_str(value.get())
                     .ok()
-                    .filter(|max_tokens| *max_tokens >= 0)
+                    .filter(|max_tokens| (0..=MAX_TOKENS_MAX).contains(max_tokens))
                     .ok_or(InvalidRequest::BadMaxTokens)?,
             ),
         };
@@ -271,7 +275,7 @@ fn filled_model<'a>(
 fn filled_max_tokens(job: &JobBody, fallbacks: &Fallbacks) -> Result<i64, InvalidRequest> {
     let max_tokens = job.max_tokens.or(fallbacks.max_tokens);
     let max_tokens = max_tokens.ok_or(InvalidRequest::NoMaxTokens)?;
-    if max_tokens < 0 {
+    if !(0..=MAX_TOKENS_MAX).contains(&max_tokens) {
         return Err(InvalidRequest::BadMaxTokens);
     }
     Ok(max_tokens)

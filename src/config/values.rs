@@ -13,11 +13,18 @@ pub(super) struct Span(pub(super) Duration);
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = text(deserializer, "a duration with its unit, such as \"90s\" or \"10m\"")?;
-        humantime::parse_duration(&text).map(Span).map_err(|error| {
+        let span = humantime::parse_duration(&text).map_err(|error| {
             D::Error::custom(format!("{text:?} is no duration ({error}); write \"90s\" or \"10m\""))
-        })
+        })?;
+        if span > LONGEST {
+            return Err(D::Error::custom(format!("{text:?} is too long; at most \"30days\"")));
+        }
+        Ok(Span(span))
     }
 }
+
+/// Nothing here is sensibly longer, and timers cannot hold much more.
+const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 
 /// A size such as "32MiB" or "500kB".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -266,7 +266,7 @@ impl Scheduler {
         if let Some((counts, timed)) = done.counts {
             self.counted_at = now;
             self.remaining = counts.queued + counts.running;
-            if let Some(end) = self.all_done(&counts, timed, done.in_sight) {
+            if let Some(end) = self.all_done(&counts, timed, done.all_looked_at) {
                 return Ok(Some(end));
             }
         }
@@ -279,7 +279,7 @@ impl Scheduler {
         &self,
         counts: &crate::store::Counts,
         timed: i64,
-        in_sight: usize,
+        all_looked_at: bool,
     ) -> Option<Ended> {
         let busy = !self.flights.is_empty() || !self.finished.is_empty() || self.look;
         if !self.options.until_empty || busy || counts.running > 0 {
@@ -292,7 +292,7 @@ impl Scheduler {
         let waits: usize = self.held_back.1.values().sum();
         let stuck = timed == 0
             && waits > 0
-            && waits >= in_sight
+            && all_looked_at
             && self.held_back.1.keys().all(|reason| reason.needs_a_person());
         stuck.then_some(Ended::Empty { failed: false, stuck: true })
     }

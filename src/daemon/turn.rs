@@ -66,8 +66,8 @@ pub(super) struct Done {
     pub(super) wake_at: Option<Timestamp>,
     /// The jobs by state, and those that wait for a time.
     pub(super) counts: Option<(Counts, i64)>,
-    /// Ready jobs in sight.
-    pub(super) in_sight: usize,
+    /// Whether every queue was looked at since a job last started.
+    pub(super) all_looked_at: bool,
     /// A newer daemon has taken over.
     pub(super) fenced: bool,
     /// The database could not do it.
@@ -180,7 +180,11 @@ async fn go_on(
     if work.admit {
         admit(context, books, now, done).await?;
     }
-    done.in_sight = books.window.len();
+    done.all_looked_at = books.window.all_looked_at();
+    if books.window.paused() > 0 {
+        done.held_back.insert(Reason::Paused, books.window.paused());
+        done.first_held.get_or_insert(Reason::Paused);
+    }
     let due = context.store.next_due().await?;
     done.wake_at = [done.wake_at, due].into_iter().flatten().min();
     if work.count {
@@ -245,7 +249,9 @@ async fn look(
     // Half empty, and it was filled before: there may be more.
     let low = books.taken > 0 && books.window.len() < context.permits.available_permits().max(64);
     if books.stale || low {
-        let unfit = books.window.fill(store, &books.config).await?;
+        let shares = &books.shares;
+        let paused = |queue: &str| shares.policy(queue).paused;
+        let unfit = books.window.fill(store, &books.config, paused).await?;
         books.stale = !unfit.is_empty();
         books.taken = 0;
         store.reject(&unfit, now).await?;
@@ -283,9 +289,15 @@ async fn admit(
     books.window.note(&outline.waits, now);
     done.held_back.clone_from(&outline.held_back);
     done.first_held = outline.first_held;
+    if !outline.held_back.keys().all(|reason| reason.needs_a_person()) {
+        // These go on by themselves: what was seen of other queues may be old by then.
+        books.window.started();
+    }
     done.wake_at = [done.wake_at, outline.wake_at].into_iter().flatten().min();
     let chosen = chosen(&outline);
     if chosen.is_empty() {
+        // Nothing in sight can start: look at what lies beyond, the next time.
+        books.stale |= books.window.has_more();
         return Ok(());
     }
     let (leases, (ledger, shares)) = context
@@ -300,6 +312,7 @@ async fn admit(
     let mut leases: HashMap<JobId, Lease> =
         leases.into_iter().map(|lease| (lease.job, lease)).collect();
     books.taken += chosen.len();
+    books.window.started();
     for job in chosen {
         // Without a lease it was taken, cancelled or held: either way it is no candidate now.
         let Some(ready) = books.window.remove(job) else { continue };

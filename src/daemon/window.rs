@@ -9,7 +9,7 @@ use crate::domain::admission::{Candidate, Wait};
 use crate::domain::job::{JobEvent, JobId};
 use crate::domain::ledger::Reason;
 use crate::domain::time::Timestamp;
-use crate::store::{JobRow, Store, StoreError, Unfit};
+use crate::store::{Head, JobRow, Store, StoreError, Unfit};
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -40,11 +40,37 @@ pub(super) struct HeadWindow {
     ready: HashMap<JobId, Ready>,
     bytes: i64,
     turn: usize,
+    /// Queues with ready jobs at the last fill, paused ones aside.
+    queues: usize,
+    /// Paused queues with ready jobs.
+    paused: usize,
+    /// Queues looked at since a job last started.
+    looked_at: usize,
 }
 
 impl HeadWindow {
     pub(super) fn len(&self) -> usize {
         self.ready.len()
+    }
+
+    /// Whether there are queues beyond it, so that it must move when nothing in it can start.
+    pub(super) fn has_more(&self) -> bool {
+        self.queues > QUEUES_MAX
+    }
+
+    /// Whether every queue was looked at since a job last started.
+    pub(super) fn all_looked_at(&self) -> bool {
+        self.looked_at >= self.queues
+    }
+
+    /// Paused queues with ready jobs, which are not looked at.
+    pub(super) fn paused(&self) -> usize {
+        self.paused
+    }
+
+    /// A job has started: what was blocked before may not be so now.
+    pub(super) fn started(&mut self) {
+        self.looked_at = self.queues.min(QUEUES_MAX);
     }
 
     pub(super) fn candidates(&self) -> Vec<Candidate> {
@@ -88,17 +114,26 @@ impl HeadWindow {
         &mut self,
         store: &Store,
         config: &Config,
+        paused: impl Fn(&str) -> bool,
     ) -> Result<Vec<Unfit>, StoreError> {
-        let queues = self.take_turns(store.ready_queues(QUEUE_NAMES_MAX).await?);
+        let mut names = store.ready_queues(QUEUE_NAMES_MAX).await?;
+        // What is paused would only be in the way of the others.
+        let all = names.len();
+        names.retain(|name| !paused(name));
+        self.paused = all - names.len();
+        self.queues = names.len();
+        self.looked_at = self.looked_at.saturating_add(self.queues.min(QUEUES_MAX));
+        let queues = self.take_turns(names);
         let most = i64::try_from(JOBS_MAX / queues.len().max(1)).unwrap_or(1);
-        let mut wanted: Vec<(JobId, i64)> = Vec::new();
+        let mut wanted: Vec<(usize, Head)> = Vec::new();
         let mut seen: HashSet<JobId> = HashSet::new();
         for queue in &queues {
-            for head in store.heads(queue, most).await? {
-                seen.insert(head.id);
-                wanted.push((head.id, head.bytes));
-            }
+            let heads = store.heads(queue, most).await?;
+            seen.extend(heads.iter().map(|head| head.id));
+            wanted.extend(heads.into_iter().enumerate());
         }
+        // The urgent first, then the first of every queue, the second of every queue …
+        wanted.sort_by_key(|(rank, head)| (-head.priority, *rank, head.id));
         // What is no longer at a head was taken, cancelled, or overtaken by more urgent jobs.
         let gone: Vec<JobId> = self.ready.keys().copied().filter(|id| !seen.contains(id)).collect();
         for job in gone {
@@ -107,15 +142,16 @@ impl HeadWindow {
         let mut unfit = Vec::new();
         let mut missing: Vec<JobId> = Vec::new();
         let mut bytes = self.bytes;
-        for (job, size) in wanted {
-            if self.ready.contains_key(&job) {
+        for (rank, Head { id, bytes: size, .. }) in wanted {
+            if self.ready.contains_key(&id) {
                 continue;
             }
-            if bytes + size > BYTES_MAX && bytes > 0 {
-                break;
+            // The first of each queue is always taken, however large the others are.
+            if rank > 0 && bytes + size > BYTES_MAX {
+                continue;
             }
             bytes += size;
-            missing.push(job);
+            missing.push(id);
         }
         for some in missing.chunks(BODIES_AT_ONCE) {
             for row in store.bodies(some).await? {

@@ -17,9 +17,14 @@ pub(super) fn ending(
 ) -> Ending {
     let reply = &finished.reply;
     let policy = own_policy(policy, finished.max_attempts);
+    let mut settlement = Settlement::of(reply, &finished.lease.reservation);
+    // The reply was stamped by the machine's clock, which may have jumped; the ledger's did not.
+    if !(finished.lease.reservation.reserved_at..=now).contains(&settlement.counted_at) {
+        settlement.counted_at = now;
+    }
     let mut ending = Ending {
         lease: finished.lease.clone(),
-        settlement: Settlement::of(reply, &finished.lease.reservation),
+        settlement,
         outcome: reply.outcome.word().into(),
         http_status: reply.http_status,
         request_id: reply.request_id.clone(),

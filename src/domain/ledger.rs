@@ -411,7 +411,12 @@ impl Ledger {
                 pool.trust = pool.trust.saturating_add(1);
                 pool.gate.succeeded(sent_at, now);
             }
-            Outcome::Unknown(_) => pool.gate.failed(sent_at, jitter, now),
+            Outcome::Unknown(failure) => match failure.kind {
+                // Broken off by us, or answered at too great a length: no news of the provider.
+                FailureKind::Interrupted => pool.gate.probe_lost(sent_at),
+                FailureKind::Permanent => pool.gate.succeeded(sent_at, now),
+                _ => pool.gate.failed(sent_at, jitter, now),
+            },
             Outcome::Failed(failure) => match &failure.kind {
                 FailureKind::RateLimited { retry_after, limit, ramp } => {
                     pool.trust = (pool.trust / 2).max(1);

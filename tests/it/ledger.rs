@@ -128,7 +128,11 @@ async fn rebuilt(mode_key: &str, mode: OutputMode) {
         }
         let as_of = Timestamp(limit.get("as_of"));
         assert_eq!(bucket.held(), limit.get::<i64, _>("held"), "{dimension:?}");
-        assert_eq!(bucket.shares(as_of), limit.get::<i64, _>("level_shares"), "{dimension:?}");
+        assert_eq!(
+            bucket.lasting_shares(as_of),
+            limit.get::<i64, _>("level_shares"),
+            "{dimension:?}"
+        );
     }
     let money: i64 = attempts.iter().map(|row| row.get::<i64, _>("settled_nanousd")).sum();
     let tokens: i64 = attempts.iter().map(|row| row.get::<i64, _>("settled_tokens")).sum();

@@ -16,7 +16,7 @@ pub use lease::Admission;
 pub use ledger::{BudgetSpent, Recovered};
 pub use queue::Swept;
 
-use super::error::{Doing, StoreError};
+use super::error::{Doing, StoreError, Trouble};
 use super::file::{self, DatabaseFile, Holder};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
@@ -57,6 +57,8 @@ const OLDEST: i64 = 3_051_003;
 const READERS: u32 = 4;
 /// The WAL file is cut back to this after a checkpoint.
 const WAL_SIZE_LIMIT: &str = "67108864";
+/// How often two that create the same database at once get out of each other's way.
+const CREATE_TRIES: u32 = 100;
 /// How long a write waits for another writer before it says so.
 const BUSY: Duration = Duration::from_secs(5);
 
@@ -76,6 +78,17 @@ impl Store {
     /// # Errors
     /// When the file is not ours, or cannot be written.
     pub async fn create(path: &Path, group: bool) -> Result<Store, StoreError> {
+        let mut tries = CREATE_TRIES;
+        loop {
+            match Store::try_create(path, group).await {
+                // Going into WAL mode does not wait for others that do the same.
+                Err(error) if error.trouble() == Trouble::Busy && tries > 0 => tries -= 1,
+                created => return created,
+            }
+        }
+    }
+
+    async fn try_create(path: &Path, group: bool) -> Result<Store, StoreError> {
         let file = DatabaseFile::create(path, group)?;
         examine(path, BUSY).await?;
         let store = Store::connect(path, file, BUSY).await?;

@@ -176,3 +176,58 @@ fn a_job_that_can_never_be_called_fails_alone() {
     assert_eq!(lab.job("fine").0, "succeeded");
     check_end(&lab, &[]);
 }
+
+/// Large bodies, and those of a paused queue at that, take nobody's place.
+#[test]
+fn a_queue_of_large_jobs_hides_no_other() {
+    let lab =
+        Lab::new(simulator::Config { speed: 50.0, ..Default::default() }, &Settings::default());
+    lab.sql(
+        "INSERT INTO jobs (prompt, queue)
+           WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 80)
+           SELECT '[[out=1]] [[in=1]] ' || hex(zeroblob(500000)), 'a' FROM n;
+         INSERT INTO pauses (queue, paused_at) VALUES ('a', 1);
+         INSERT INTO jobs (prompt, queue, priority) VALUES ('[[out=1]]', 'b', 100),
+           ('[[out=1]]', 'b', 0);",
+    );
+    assert_eq!(lab.until_empty(), 8, "a paused queue waits for a person");
+    assert_eq!(lab.number("SELECT count(*) FROM job_state WHERE state = 'succeeded'"), 2);
+    assert_eq!(lab.claudeq(&["resume"]).code, 0);
+    assert_eq!(lab.until_empty(), 0);
+}
+
+/// More queues than are looked at in one go, and most of them stand still.
+#[test]
+fn blocked_queues_hide_no_other_however_many() {
+    let lab =
+        Lab::new(simulator::Config { speed: 50.0, ..Default::default() }, &Settings::default());
+    lab.sql(
+        "INSERT INTO jobs (prompt, queue)
+           WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100)
+           SELECT '[[out=1]]', 'a' || i FROM n;
+         INSERT INTO pauses (queue, paused_at)
+           WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 99)
+           SELECT 'a' || i, 1 FROM n;
+         INSERT INTO jobs (prompt, queue) VALUES ('[[out=1]]', 'z');",
+    );
+    assert_eq!(lab.until_empty(), 8);
+    assert_eq!(
+        lab.texts("SELECT queue FROM job_state WHERE state = 'succeeded' ORDER BY 1"),
+        ["a100", "z"]
+    );
+}
+
+/// A number that no sum could hold is a bad request, not the end of the daemon.
+#[test]
+fn absurd_sizes_fail_alone() {
+    let lab =
+        Lab::new(simulator::Config { speed: 50.0, ..Default::default() }, &Settings::default());
+    lab.sql(
+        r#"INSERT INTO jobs (request) VALUES ('{"model":"claude-sonnet-5-5",
+             "max_tokens":9223372036854775807,"messages":[{"role":"user","content":"x"}]}');
+           INSERT INTO jobs (prompt) VALUES ('[[out=1]]');"#,
+    );
+    assert_eq!(lab.until_empty(), 1);
+    assert_eq!(lab.states(), "failed 1, succeeded 1");
+    assert_eq!(lab.until_empty(), 0, "and it starts again");
+}
