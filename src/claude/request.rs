@@ -80,7 +80,7 @@ pub enum InvalidRequest {
     #[error("the request has `{0}` more than once")]
     DuplicateKey(String),
     /// The model is no text, or empty.
-    #[error("model must be a string of 1 to 200 characters")]
+    #[error("model must be a string of 1 to 200 characters without *")]
     BadModel,
     /// A float, a negative number, a string …
     #[error("max_tokens must be a whole number from 0 to 10000000")]
@@ -230,9 +230,7 @@ impl GivenFields {
         let model = match fields.get("model") {
             None => None,
             Some(value) => Some(
-                as_text(value)
-                    .filter(|model| !model.trim().is_empty() && model.chars().count() <= MODEL_MAX)
-                    .ok_or(InvalidRequest::BadModel)?,
+                as_text(value).filter(|model| is_model(model)).ok_or(InvalidRequest::BadModel)?,
             ),
         };
         let max_tokens = match fields.get("max_tokens") {
@@ -266,10 +264,15 @@ fn filled_model<'a>(
 ) -> Result<&'a str, InvalidRequest> {
     let model = job.model.or(fallbacks.model);
     let model = model.ok_or(InvalidRequest::NoModel)?;
-    if model.trim().is_empty() {
+    if !is_model(model) {
         return Err(InvalidRequest::BadModel);
     }
     Ok(model)
+}
+
+/// A name, and no pattern: it may become the name of a pool.
+fn is_model(name: &str) -> bool {
+    !name.trim().is_empty() && name.chars().count() <= MODEL_MAX && !name.contains('*')
 }
 
 fn filled_max_tokens(job: &JobBody, fallbacks: &Fallbacks) -> Result<i64, InvalidRequest> {

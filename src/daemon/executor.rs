@@ -43,10 +43,15 @@ pub(super) fn start(
     tokio::spawn(async move {
         let sent_at = clock.now();
         let body_bytes = i64::try_from(call.body.len()).unwrap_or(i64::MAX);
+        // A task of its own: should it panic, lease and permit still come back.
+        let mut sending = tokio::spawn(async move { client.send(call.body, call.stream).await });
         let reply = tokio::select! {
-            reply = client.send(call.body, call.stream) => reply,
+            reply = &mut sending => reply.unwrap_or_else(|_| unknown("panic", clock.now())),
             // A sender that is dropped breaks nothing off.
-            Ok(()) = broken_off => interrupted(clock.now()),
+            Ok(()) = broken_off => {
+                sending.abort();
+                unknown("interrupted", clock.now())
+            }
         };
         // The scheduler outlives every call; if it is gone, so is the process.
         let _ = done.send(Finished {
@@ -61,12 +66,16 @@ pub(super) fn start(
     break_off
 }
 
-/// The reply of a call that we broke off ourselves: it may have been billed.
-fn interrupted(now: Timestamp) -> Reply {
+/// The reply of a call that ended without one: it may have been billed.
+fn unknown(class: &'static str, now: Timestamp) -> Reply {
+    let kind = match class {
+        "interrupted" => FailureKind::Interrupted,
+        _ => FailureKind::Transient { retry_after: None },
+    };
     Reply {
         outcome: Outcome::Unknown(Failure {
-            kind: FailureKind::Interrupted,
-            class: "interrupted".into(),
+            kind,
+            class: class.into(),
             message: "the call was broken off; it may have been billed".into(),
         }),
         http_status: None,

@@ -254,6 +254,10 @@ impl Scheduler {
         // The last call is settled: see at once whether that was all.
         self.look |= !done.settled.is_empty() && self.flights.is_empty();
         self.wake_at = done.wake_at;
+        if let Some(config) = done.config {
+            // Unless there is a newer one.
+            self.new_config.get_or_insert(config);
+        }
         if let Some(error) = done.trouble {
             self.in_trouble(error, done.unsettled, &done.rows);
             return self.drained();
@@ -349,6 +353,10 @@ impl Scheduler {
         let over = self.drain_until.is_some_and(|until| Instant::now() >= until);
         let settled = self.flights.is_empty() && self.finished.is_empty();
         let spooled = over && self.trouble.is_some() && self.flights.len() == self.finished.len();
+        if spooled {
+            // Those that came between two failed turns are not in the spool yet.
+            self.salvage();
+        }
         Ok((settled || spooled).then_some(Ended::Stopped))
     }
 

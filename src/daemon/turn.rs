@@ -70,6 +70,8 @@ pub(super) struct Done {
     pub(super) all_looked_at: bool,
     /// A newer daemon has taken over.
     pub(super) fenced: bool,
+    /// A configuration that could not be taken over.
+    pub(super) config: Option<Arc<Config>>,
     /// The database could not do it.
     pub(super) trouble: Option<StoreError>,
 }
@@ -172,8 +174,11 @@ async fn go_on(
     mut work: Work,
     done: &mut Done,
 ) -> Result<(), StoreError> {
-    if let Some(config) = work.config.take() {
-        reconfigure(context, books, config).await?;
+    if let Some(config) = work.config.take()
+        && let Err(error) = reconfigure(context, books, Arc::clone(&config)).await
+    {
+        done.config = Some(config);
+        return Err(error);
     }
     let now = context.now();
     look(context, books, now, done).await?;
@@ -212,7 +217,7 @@ async fn reconfigure(
     let open: Vec<_> = books.open.values().collect();
     books.ledger.reconfigure(config.pools.clone(), budgets, &open, now);
     // The key may be another one, the account may be in order again: the next call will tell.
-    books.ledger.account.open();
+    books.ledger.account.open(now);
     books.config = config;
     books.apply_policies();
     books.window.clear();

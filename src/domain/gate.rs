@@ -21,6 +21,8 @@ const COOL_DOWN: Millis = Millis::from_secs(5);
 const COOL_DOWN_MAX: Millis = Millis::from_secs(120);
 /// A provider's wish to wait is taken for at most this.
 pub const RETRY_AFTER_MAX: Millis = Millis::HOUR;
+/// After a pause, the next probe waits this long for the first.
+const PROBE_PATIENCE: Millis = Millis::from_secs(10);
 /// When a 429 says nothing.
 const PAUSE_DEFAULT: Millis = Millis::from_secs(2);
 
@@ -79,6 +81,7 @@ pub struct Gate {
     shut: Option<Shut>,
     recent: VecDeque<(Timestamp, bool)>,
     failed_probes: u32,
+    opened_at: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +89,8 @@ struct Shut {
     since: Timestamp,
     until: Option<Timestamp>,
     why: Closed,
-    probe_out: bool,
+    /// Since when the probe is under way.
+    probe_out: Option<Timestamp>,
 }
 
 impl Gate {
@@ -95,7 +99,7 @@ impl Gate {
         match self.shut {
             None => Passage::Open,
             Some(shut) => match shut.until {
-                Some(until) if now >= until && !shut.probe_out => Passage::Probe,
+                Some(until) if now >= until && shut.may_probe(now) => Passage::Probe,
                 // A probe is under way: its end wakes the scheduler.
                 Some(until) if now >= until => Passage::Shut { until: None, why: shut.why },
                 until => Passage::Shut { until, why: shut.why },
@@ -109,9 +113,9 @@ impl Gate {
     }
 
     /// A call goes through: remembered when it is the probe.
-    pub fn passed(&mut self) {
+    pub fn passed(&mut self, now: Timestamp) {
         if let Some(shut) = &mut self.shut {
-            shut.probe_out = true;
+            shut.probe_out = Some(now);
         }
     }
 
@@ -121,7 +125,7 @@ impl Gate {
             Some(old) if !ends_before(old.until, until) => (old.until, old.why),
             _ => (until, why),
         };
-        self.shut = Some(Shut { since: now, until, why, probe_out: false });
+        self.shut = Some(Shut { since: now, until, why, probe_out: None });
     }
 
     /// A 429: pause for what it says, and a little longer, so that not everybody wakes at once.
@@ -135,7 +139,7 @@ impl Gate {
     /// the provider works.
     pub fn succeeded(&mut self, sent_at: Timestamp, now: Timestamp) {
         self.note(now, true);
-        if self.shut.is_some_and(|shut| sent_at >= shut.since && shut.probe_out) {
+        if self.shut.is_some_and(|shut| sent_at >= shut.since && shut.probe_out.is_some()) {
             self.shut = None;
             self.failed_probes = 0;
             self.recent.clear();
@@ -146,7 +150,7 @@ impl Gate {
     pub fn failed(&mut self, sent_at: Timestamp, jitter: Unit, now: Timestamp) {
         self.note(now, false);
         match self.shut {
-            Some(shut) if sent_at >= shut.since && shut.probe_out => {
+            Some(shut) if sent_at >= shut.since && shut.probe_out.is_some() => {
                 self.failed_probes = self.failed_probes.saturating_add(1);
                 let wait = self.cool_down(jitter);
                 self.shut = None;
@@ -167,18 +171,23 @@ impl Gate {
         if let Some(shut) = &mut self.shut
             && sent_at >= shut.since
         {
-            shut.probe_out = false;
+            shut.probe_out = None;
         }
     }
 
     /// Shuts it as an earlier daemon left it.
     pub fn restore(&mut self, why: Closed, until: Option<Timestamp>, now: Timestamp) {
-        self.shut = Some(Shut { since: now, until, why, probe_out: false });
+        self.shut = Some(Shut { since: now, until, why, probe_out: None });
     }
 
     /// Somebody says it is well again.
-    pub fn open(&mut self) {
-        *self = Gate::default();
+    pub fn open(&mut self, now: Timestamp) {
+        *self = Gate { opened_at: Some(now), ..Gate::default() };
+    }
+
+    /// Whether somebody opened it after a call was sent.
+    pub fn was_opened_after(&self, sent_at: Timestamp) -> bool {
+        self.opened_at.is_some_and(|opened_at| opened_at > sent_at)
     }
 
     fn cool_down(&self, jitter: Unit) -> Millis {
@@ -199,6 +208,17 @@ impl Gate {
     fn is_ailing(&self) -> bool {
         let bad = self.recent.iter().filter(|(_, good)| !good).count();
         self.recent.len() >= ENOUGH && bad * 2 >= self.recent.len()
+    }
+}
+
+impl Shut {
+    /// A 429 comes at once: a probe that is still under way after a while was let through, and
+    /// may only have a long answer.
+    fn may_probe(&self, now: Timestamp) -> bool {
+        match self.probe_out {
+            None => true,
+            Some(since) => self.why == Closed::Pause && now.since(since) >= PROBE_PATIENCE,
+        }
     }
 }
 
@@ -239,10 +259,19 @@ mod tests {
         gate.rate_limited(Some(Millis::from_secs(10)), NO_JITTER, T0);
         assert!(matches!(gate.passage(at(9)), Passage::Shut { why: Closed::Pause, .. }));
         assert_eq!(gate.passage(at(10)), Passage::Probe);
-        gate.passed();
+        gate.passed(at(10));
         assert!(matches!(gate.passage(at(11)), Passage::Shut { until: None, .. }));
         gate.succeeded(at(10), at(12));
         assert_eq!(gate.passage(at(12)), Passage::Open);
+    }
+
+    #[test]
+    fn a_probe_with_a_long_answer_does_not_keep_the_others() {
+        let mut gate = Gate::default();
+        gate.rate_limited(Some(Millis::SECOND), NO_JITTER, T0);
+        gate.passed(at(1));
+        assert!(matches!(gate.passage(at(10)), Passage::Shut { .. }));
+        assert_eq!(gate.passage(at(11)), Passage::Probe);
     }
 
     #[test]
@@ -287,7 +316,7 @@ mod tests {
             gate.failed(T0, NO_JITTER, T0);
         }
         assert_eq!(gate.passage(T0), Passage::Shut { until: Some(at(5)), why: Closed::Provider });
-        gate.passed();
+        gate.passed(at(5));
         gate.failed(at(5), NO_JITTER, at(5));
         assert!(matches!(
             gate.passage(at(6)),

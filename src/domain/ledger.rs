@@ -165,6 +165,15 @@ impl Meter {
         (self.spec.dimension, self.spec.per) == (other.spec.dimension, other.spec.per)
     }
 
+    /// Whether another meter of the same thing goes on with this one's level.
+    fn continues(&self, other: &Meter) -> bool {
+        let alike = matches!(
+            (&self.level, &other.level),
+            (Level::Bucket(_), Level::Bucket(_)) | (Level::Window(_), Level::Window(_))
+        );
+        self.is_same(other) && alike
+    }
+
     /// Sets aside again for a call in flight.
     fn adopt(&mut self, call: &Reservation) {
         let charge = call.expected.charge(self.spec.dimension, call.mode);
@@ -216,12 +225,12 @@ impl Pool {
             let Some(before) = old.meters.iter().find(|before| before.is_same(meter)) else {
                 continue;
             };
-            if before.spec == meter.spec {
-                meter.level = before.level.clone();
-            } else if let (Level::Bucket(new), Level::Bucket(old)) =
-                (&mut meter.level, &before.level)
-            {
-                new.inherit(old, now);
+            match (&mut meter.level, &before.level) {
+                (level, old) if before.spec == meter.spec => *level = old.clone(),
+                (Level::Bucket(new), Level::Bucket(old)) => new.inherit(old, now),
+                (Level::Window(new), Level::Window(old)) => *new = old.under(new.capacity()),
+                // Another algorithm: the calls in flight are entered anew, the past is not known.
+                _ => {}
             }
         }
     }
@@ -273,7 +282,8 @@ impl Ledger {
             let calls = open.iter().filter(|call| call.pool == pool.spec.name);
             pool.in_flight = u32::try_from(calls.clone().count()).unwrap_or(u32::MAX);
             for meter in &mut pool.meters {
-                let known = old.is_some_and(|old| old.meters.iter().any(|one| one.is_same(meter)));
+                let known =
+                    old.is_some_and(|old| old.meters.iter().any(|one| one.continues(meter)));
                 if !known {
                     calls.clone().for_each(|call| meter.adopt(call));
                 }
@@ -345,7 +355,7 @@ impl Ledger {
     pub fn reserve(&mut self, call: &Reservation) {
         let now = call.reserved_at;
         if self.account.passage(now) == Passage::Probe {
-            self.account.passed();
+            self.account.passed(now);
         }
         for budget in self.budgets.iter_mut().filter(|budget| budget.spec.covers(&call.queue)) {
             budget.reserve(&call.worst);
@@ -354,7 +364,7 @@ impl Ledger {
             return;
         };
         if pool.gate.passage(now) == Passage::Probe {
-            pool.gate.passed();
+            pool.gate.passed(now);
         }
         pool.in_flight += 1;
         for meter in &mut pool.meters {
@@ -441,6 +451,8 @@ impl Ledger {
                     let until = until.unwrap_or(now + Millis::HOUR);
                     self.account.shut(Closed::Account, now, Some(until));
                 }
+                // A call sent with the old key says nothing about the new one.
+                FailureKind::KeyRejected if self.account.was_opened_after(sent_at) => {}
                 FailureKind::KeyRejected => self.account.shut(Closed::Key, now, None),
                 FailureKind::Interrupted => self.account.probe_lost(sent_at),
                 // Any other answer came from behind the account's door.

@@ -179,12 +179,12 @@ fn a_spend_limit_stops_everything_until_then_and_a_bad_key_until_somebody_acts()
     let blocked = Blocked { reason: Reason::Account, ready_at: Some(until) };
     assert_eq!(ledger.check(&one, false, T0), Check::Wait(blocked));
     assert_eq!(ledger.check(&one, false, until), Check::Go);
-    ledger.account.open();
+    ledger.account.open(T0);
     ledger.reserve(&one);
     end(&mut ledger, &one, fail(FailureKind::KeyRejected), T0);
     let blocked = Blocked { reason: Reason::Key, ready_at: None };
     assert_eq!(ledger.check(&one, false, T0 + Millis::DAY), Check::Wait(blocked));
-    ledger.account.open();
+    ledger.account.open(T0);
     assert_eq!(ledger.check(&one, false, T0), Check::Go);
 }
 
@@ -214,6 +214,47 @@ fn a_smaller_limit_begins_lacking_what_the_larger_one_lacked() {
     assert_eq!(available(&ledger, T0), [1_500]);
     end(&mut ledger, &open, answer(1, 100), T0);
     assert_eq!(available(&ledger, T0), [1_900]);
+}
+
+#[test]
+fn a_window_under_another_limit_goes_on_counting() {
+    let mut ledger = ledger(vec![limit(Dimension::Requests, Per::Day, 3)]);
+    let one = call(&mut ledger, 10, 10, T0);
+    ledger.reserve(&one);
+    end(&mut ledger, &one, answer(1, 1), T0);
+    ledger.reserve(&one);
+    let pools = vec![spec("pool", vec![limit(Dimension::Requests, Per::Day, 5)])];
+    ledger.reconfigure(pools, Vec::new(), &[&one], T0);
+    assert_eq!(available(&ledger, T0), [3], "one settled, one in flight");
+    end(&mut ledger, &one, answer(1, 1), T0);
+    assert_eq!(available(&ledger, T0), [3]);
+}
+
+#[test]
+fn the_old_keys_refusals_do_not_shut_the_gate_for_the_new_one() {
+    let mut ledger = ledger(vec![minute(Dimension::Requests, 100)]);
+    let old = call(&mut ledger, 10, 10, T0);
+    ledger.reserve(&old);
+    let later = T0 + Millis::SECOND;
+    ledger.account.open(later);
+    end(&mut ledger, &old, fail(FailureKind::KeyRejected), later);
+    assert_eq!(ledger.check(&old, false, later), Check::Go);
+}
+
+#[test]
+fn calls_that_we_break_off_say_nothing_of_the_provider() {
+    let mut ledger = ledger(vec![minute(Dimension::Requests, 100)]);
+    let one = call(&mut ledger, 10, 10, T0);
+    for _ in 0..30 {
+        ledger.reserve(&one);
+        let broken_off = Failure {
+            kind: FailureKind::Interrupted,
+            class: "interrupted".into(),
+            message: String::new(),
+        };
+        end(&mut ledger, &one, Outcome::Unknown(broken_off), T0);
+    }
+    assert_eq!(ledger.check(&one, false, T0), Check::Go);
 }
 
 #[test]

@@ -35,6 +35,11 @@ impl Window {
         Window { slot, ..Window::exact(limit, period) }
     }
 
+    /// The same window under another limit: what counts goes on counting.
+    pub fn under(&self, limit: i64) -> Window {
+        Window { limit, ..self.clone() }
+    }
+
     /// The limit itself.
     pub fn capacity(&self) -> i64 {
         self.limit

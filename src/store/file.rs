@@ -159,8 +159,7 @@ impl DatabaseFile {
         if self.is_ours.load(Ordering::Relaxed) {
             return Holder { held: true, pid: Some(std::process::id()) };
         }
-        let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
-        if let Some(pid) = self.inode().and_then(|inode| flock_holder(&locks, inode)) {
+        if let Some(pid) = self.listed_holder() {
             return Holder { held: true, pid: (pid > 0).then_some(pid) };
         }
         // Locks of other PID namespaces are not listed: try for the smallest moment.
@@ -170,8 +169,17 @@ impl DatabaseFile {
                 let _ = flock(&*self.file, FlockOperation::Unlock);
                 Holder { held: false, pid: None }
             }
-            Err(_) => Holder { held: true, pid: None },
+            Err(_) => {
+                // A long list that changes while it is read may lack a line: look again.
+                let pid = (0..3).find_map(|_| self.listed_holder());
+                Holder { held: true, pid: pid.filter(|pid| *pid > 0) }
+            }
         }
+    }
+
+    fn listed_holder(&self) -> Option<u32> {
+        let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
+        self.inode().and_then(|inode| flock_holder(&locks, inode))
     }
 
     /// Who holds SQLite's write lock: the WAL index's byte 120, in `/proc/locks`

@@ -20,7 +20,7 @@ fn nothing_is_lost_in_24_kills() {
     rounds(24, Clock::system().now().0.unsigned_abs());
 }
 
-/// Takes minutes: `cargo test -- --ignored crash` runs it, as the nightly job does.
+/// Takes minutes: runs before a release by `cargo test -- --ignored crash` (see `.ci/run`).
 #[test]
 #[ignore = "takes minutes; cargo test -- --ignored crash"]
 fn nothing_is_lost_in_200_kills() {

@@ -79,10 +79,9 @@ fn a_daemon_that_was_stopped_for_a_while_goes_on() {
         }
         free.then_some(())
     });
-    // It may have been stopped within a write: producers then wait for it, as for anybody.
     lab.at_rest();
-    daemon.signal(Signal::CONT);
     lab.insert_many("m", 10, "[[out=10]]");
+    daemon.signal(Signal::CONT);
     lab.until("SELECT count(*) = 40 FROM job_state WHERE state = 'succeeded'");
     assert_eq!(lab.simulator().stats().requests, 40);
     assert_eq!(daemon.stop(), 0);
