@@ -20,7 +20,7 @@ mod writer;
 use crate::claude::{Auth, Client, ClientConfig, ClientError};
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, Trouble};
 use books::{Books, Context};
 use secrecy::SecretString;
 use spool::Spool;
@@ -32,6 +32,8 @@ const BUSY: Duration = Duration::from_secs(1);
 /// For database, spool, log, signals and whatever else is no call.
 const OTHER_DESCRIPTORS: u64 = 64;
 
+/// How often a start waits for [`BUSY`] before it gives up.
+const START_TRIES: u32 = 30;
 /// How often a lock that nobody seems to hold is tried again, and after which pause.
 const LOCK_TRIES: u32 = 10;
 const LOCK_RETRY: Duration = Duration::from_millis(50);
@@ -120,7 +122,9 @@ pub async fn run(options: Options) -> Result<Ended, DaemonError> {
     let finished_before = store.last_finished().await?;
     let now = options.clock.now().max(known);
     let pid = std::process::id();
-    let epoch = store.begin_epoch(pid, &options.host, env!("CARGO_PKG_VERSION"), now).await?;
+    let version = env!("CARGO_PKG_VERSION");
+    let epoch =
+        patiently(async || store.begin_epoch(pid, &options.host, version, now).await).await?;
     let context = Context::new(
         store,
         epoch,
@@ -130,7 +134,7 @@ pub async fn run(options: Options) -> Result<Ended, DaemonError> {
         config.max_in_flight,
         finished_before,
     );
-    let ledger = reaper::recover(&context, &config, &mut spool).await?;
+    let ledger = patiently(async || reaper::recover(&context, &config, &mut spool).await).await?;
     tracing::info!(
         epoch = epoch.0,
         database = %config.database.display(),
@@ -155,6 +159,22 @@ fn raise_descriptor_limit(max_in_flight: u32) {
              (executor.max_in_flight and {OTHER_DESCRIPTORS} more): raise its limit (ulimit -n, \
              LimitNOFILE), or calls will fail"
         );
+    }
+}
+
+/// A bulk insert of some seconds is no reason not to start.
+async fn patiently<T>(
+    mut work: impl AsyncFnMut() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut tries = START_TRIES;
+    loop {
+        match work().await {
+            Err(error) if error.trouble() == Trouble::Busy && tries > 0 => {
+                tracing::warn!("the database is locked by another process; waiting for it");
+                tries -= 1;
+            }
+            done => return done,
+        }
     }
 }
 

@@ -89,6 +89,9 @@ impl Bucket {
 
     /// Begins lacking what another bucket of the same thing lacks, with its calls in flight.
     pub fn inherit(&mut self, old: &Bucket, now: Timestamp) {
+        if let (Burst::Learned { .. }, Burst::Learned { .. }) = (self.burst, old.burst) {
+            self.burst = old.burst;
+        }
         let lacking = old.capacity_shares().saturating_sub(old.shares(now)) / old.period.0;
         self.level = self.capacity_shares().saturating_sub(self.in_shares(lacking));
         self.as_of = now;

@@ -481,9 +481,8 @@ impl Ledger {
 impl Pool {
     /// Takes limits from headers where none are known; lowers levels where others use the key.
     fn observe(&mut self, seen: &[ObservedLimit], now: Timestamp) {
-        if self.is_unknown() {
+        if self.spec.limits.iter().all(|limit| limit.source == LimitSource::Headers) {
             self.adopt_limits(seen, now);
-            return;
         }
         for limit in seen {
             let Some(remaining) = limit.remaining else {
@@ -502,6 +501,8 @@ impl Pool {
         }
     }
 
+    /// Takes over limits that are new, and those that the provider has changed since.
+    ///
     /// `tokens` is only a sum when both halves are there, so it is not a limit of its own then.
     fn adopt_limits(&mut self, seen: &[ObservedLimit], now: Timestamp) {
         let has = |dimension| seen.iter().any(|limit| limit.dimension == dimension);
@@ -517,8 +518,23 @@ impl Pool {
                 algorithm: Algorithm::Bucket { burst: None },
                 source: LimitSource::Headers,
             };
-            Arc::make_mut(&mut self.spec).limits.push(spec);
-            self.meters.push(Meter::new(spec, now));
+            let mut fresh = Meter::new(spec, now);
+            match self.meters.iter_mut().find(|meter| meter.is_same(&fresh)) {
+                Some(known) if known.spec.amount == spec.amount => {}
+                Some(known) => {
+                    if let (Level::Bucket(new), Level::Bucket(old)) =
+                        (&mut fresh.level, &known.level)
+                    {
+                        new.inherit(old, now);
+                    }
+                    *known = fresh;
+                }
+                None => self.meters.push(fresh),
+            }
+        }
+        let limits: Vec<LimitSpec> = self.meters.iter().map(|meter| meter.spec).collect();
+        if self.spec.limits != limits {
+            Arc::make_mut(&mut self.spec).limits = limits;
         }
     }
 

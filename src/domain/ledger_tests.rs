@@ -135,6 +135,23 @@ fn limits_are_taken_from_the_first_headers() {
 }
 
 #[test]
+fn a_learned_limit_follows_the_provider() {
+    let mut ledger = ledger(Vec::new());
+    let one = call(&mut ledger, 10, 10, T0);
+    for (amount, capacity) in [(1_200, 100), (6_000, 500), (600, 50)] {
+        ledger.reserve(&one);
+        let mut seen = reply(answer(1, 1), T0);
+        let dimension = Dimension::Requests;
+        seen.limits = vec![ObservedLimit { dimension, limit: amount, remaining: None }];
+        ledger.settle(&one, &Settlement::of(&seen, &one), T0);
+        ledger.learn(&one, &seen, Unit::ZERO, T0);
+        let pool = &ledger.pools[0];
+        assert_eq!((pool.spec.limits[0].amount, pool.meters[0].capacity()), (amount, capacity));
+        assert_eq!(pool.meters.len(), 1);
+    }
+}
+
+#[test]
 fn without_any_headers_trust_grows_with_each_answer() {
     let mut ledger = ledger(Vec::new());
     let one = call(&mut ledger, 10, 10, T0);

@@ -174,3 +174,17 @@ fn a_running_job_is_nobody_elses() {
     assert_eq!(lab.simulator().stats().requests, 1);
     check_end(&lab, &["mine".to_owned()]);
 }
+
+/// A bulk insert of some seconds is no reason not to start.
+#[test]
+fn a_start_waits_for_a_lock() {
+    needs!("python3");
+    let lab = lab(&Settings::default());
+    lab.insert_many("k", 3, "[[out=5]]");
+    let lock = WriteLock::take(lab.database());
+    let mut daemon = lab.spawn(&[]);
+    daemon.says("waiting for it");
+    lock.release();
+    lab.until("SELECT count(*) = 3 FROM job_state WHERE state = 'succeeded'");
+    assert_eq!(daemon.stop(), 0);
+}
