@@ -1,6 +1,6 @@
 //! What the daemon says of itself, written with its heartbeat and read by `claudeq status`.
 
-use crate::domain::ledger::Reason;
+use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -15,7 +15,7 @@ use super::{DaemonError, Ended, Options, Reloaded, client_of};
 use crate::claude::Client;
 use crate::config::Config;
 use crate::domain::job::{AttemptId, JobId};
-use crate::domain::ledger::Reason;
+use crate::domain::reason::Reason;
 use crate::domain::time::{Millis, Timestamp};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;

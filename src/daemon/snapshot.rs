@@ -2,8 +2,9 @@
 
 use crate::domain::budget::Budget;
 use crate::domain::gate::Closed;
-use crate::domain::ledger::{Ledger, Level, Meter, Past, Pool};
+use crate::domain::ledger::{Ledger, Past};
 use crate::domain::limit::{Algorithm, Dimension, LimitSource, LimitSpec, Per};
+use crate::domain::pool::{Level, Meter, Pool};
 use crate::domain::reservation::Amounts;
 use crate::domain::time::{Millis, Timestamp};
 use crate::store::{BudgetSnapshot, GateRow, LimitSnapshot, PastCall, Snapshots};

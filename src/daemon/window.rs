@@ -7,7 +7,7 @@ use crate::claude::request::{Fallbacks, JobBody, prepare};
 use crate::config::Config;
 use crate::domain::admission::{Candidate, Wait};
 use crate::domain::job::{JobEvent, JobId};
-use crate::domain::ledger::Reason;
+use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
 use crate::store::{Head, JobRow, Store, StoreError, Unfit};
 use bytes::Bytes;

@@ -9,8 +9,9 @@
 use super::estimate::Estimator;
 use super::fairness::Shares;
 use super::job::JobId;
-use super::ledger::{Blocked, Check, Ledger, Reason};
+use super::ledger::{Blocked, Check, Ledger};
 use super::limit::PoolName;
+use super::reason::Reason;
 use super::reservation::{CallSize, Reservation};
 use super::time::{Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -1,7 +1,7 @@
 use super::*;
-use crate::domain::attempt::{Answer, Failure, Usage};
+use crate::domain::attempt::{Answer, Failure, ObservedLimit, Usage};
 use crate::domain::budget::{BudgetPer, BudgetSpec, Cap};
-use crate::domain::limit::OutputMode;
+use crate::domain::limit::{Algorithm, OutputMode};
 use crate::domain::reservation::CallSize;
 use proptest::prelude::*;
 

@@ -2,8 +2,8 @@
 
 use crate::domain::attempt::Usage;
 use crate::domain::job::{AttemptId, Epoch, JobEvent, JobId, JobState};
-use crate::domain::ledger::Reason;
 use crate::domain::limit::OutputMode;
+use crate::domain::reason::Reason;
 use crate::domain::reservation::{Reservation, Settlement};
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};

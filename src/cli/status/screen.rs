@@ -6,7 +6,7 @@ use super::view::View;
 use crate::cli::render::{Line, Screen, Tone, bar, format, wrap};
 use crate::clock::calendar;
 use crate::domain::gate::Closed;
-use crate::domain::ledger::Reason;
+use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
 use crate::store::{FailureCount, GateRow};
 

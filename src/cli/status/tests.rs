@@ -6,7 +6,7 @@ use crate::cli::budgets::BudgetUse;
 use crate::cli::render::Screen;
 use crate::daemon::report::Report;
 use crate::domain::budget::{BudgetPer, BudgetSpec, Cap};
-use crate::domain::ledger::Reason;
+use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
 use crate::store::{Counts, DaemonRow, FailureCount, GateRow, LimitSnapshot, Timed};
 

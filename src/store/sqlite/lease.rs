@@ -147,7 +147,7 @@ fn starts_json(starts: &[NewAttempt]) -> String {
                 "worst_input": call.worst.input_tokens,
                 "worst_output": call.worst.output_tokens,
                 "nanousd": call.worst.nanousd,
-                "reason": start.wait_reason.map(crate::domain::ledger::Reason::as_str),
+                "reason": start.wait_reason.map(crate::domain::reason::Reason::as_str),
             })
         })
         .collect();

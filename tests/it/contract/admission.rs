@@ -2,7 +2,7 @@
 
 use super::{Desk, T0, Witness, after, all_of, job, requeued, reservation, snapshots, start_of};
 use claudeq::domain::job::{JobEvent, JobId};
-use claudeq::domain::ledger::Reason;
+use claudeq::domain::reason::Reason;
 use claudeq::store::{Admission, Fresh, NewAttempt, NewJob, StoreError, Unfit};
 
 /// Which of the candidates the decision gets to see.
