@@ -1,9 +1,8 @@
 //! What the tests of the command line share: a directory with a queue, jobs in every state.
 
-use crate::helper::{Said, claudeq, sql};
-use std::io::{Read, Write};
+use crate::helper::{Said, Terminal, claudeq, sql};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use tempfile::TempDir;
 
 /// A directory in which `claudeq` runs.
@@ -51,7 +50,7 @@ impl Stage {
         said.out
     }
 
-    /// Runs it on a terminal of its own; what appears there, and its exit code.
+    /// Runs it on a terminal of its own, of 100 columns; what appears there, and its exit code.
     pub(super) fn on_terminal(&self, args: &[&str]) -> Said {
         self.typing(args, None)
     }
@@ -61,49 +60,18 @@ impl Stage {
         self.typing(args, Some((text, typed)))
     }
 
-    fn typing(&self, args: &[&str], mut typing: Option<(&str, &str)>) -> Said {
-        let mut child = self.terminal(args).spawn().expect("these tests need the program script");
-        let mut stdin = child.stdin.take();
-        let mut stdout = child.stdout.take().expect("its output is a pipe");
-        let mut seen = Vec::new();
-        let mut some = [0_u8; 4_096];
-        loop {
-            if let Some((text, typed)) = typing
-                && String::from_utf8_lossy(&seen).contains(text)
-            {
-                let stdin = stdin.as_mut().expect("its input is a pipe");
-                stdin.write_all(typed.as_bytes()).expect("it reads what is typed");
-                typing = None;
-            }
-            match stdout.read(&mut some).expect("it can be read") {
-                0 => break,
-                read => seen.extend_from_slice(&some[..read]),
-            }
-        }
-        let out = String::from_utf8_lossy(&seen).into_owned();
-        assert_eq!(typing, None, "{out:?}");
-        let code = child.wait().expect("it ends").code().unwrap_or(-1);
-        Said { code, out, err: String::new() }
-    }
-
-    /// The command in a terminal of 100 columns, that shows both of its streams.
-    fn terminal(&self, args: &[&str]) -> Command {
-        let quoted: Vec<String> =
-            args.iter().map(|arg| format!("'{}'", arg.replace('\'', "'\\''"))).collect();
-        let line = format!("{} {}", env!("CARGO_BIN_EXE_claudeq"), quoted.join(" "));
-        let mut command = Command::new("script");
+    fn typing(&self, args: &[&str], typing: Option<(&str, &str)>) -> Said {
+        let terminal = Terminal::open(100);
+        let mut command = terminal.command(env!("CARGO_BIN_EXE_claudeq"));
         command
-            .args(["--quiet", "--return", "--echo", "never", "--command", &line, "/dev/null"])
+            .args(args)
             .current_dir(self.path())
             .env("TERM", "xterm")
             .env("LC_ALL", "C.UTF-8")
-            .env("COLUMNS", "100")
+            .env_remove("COLUMNS")
             .env_remove("NO_COLOR")
-            .env_remove("CLAUDEQ_DB")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
-        command
+            .env_remove("CLAUDEQ_DB");
+        terminal.run(command, typing)
     }
 
     /// Six jobs, one in each state: 1 queued, 2 running, 3 succeeded, 4 failed, 5 cancelled,
