@@ -9,4 +9,5 @@ mod faults;
 mod helper;
 mod house;
 mod ledger;
+mod readme;
 mod schema_api;

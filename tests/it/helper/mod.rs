@@ -2,11 +2,14 @@
 
 mod database;
 mod lab;
+pub(crate) mod markdown;
 mod program;
 mod stand_in;
 mod terminal;
 
 pub(crate) use database::TempDb;
 pub(crate) use lab::{CANARY, Daemon, Lab, Limits, Settings, eventually, pause};
-pub(crate) use program::{FlockHolder, Said, claudeq, has, needs, python, sql, sqlite3};
+pub(crate) use program::{
+    FlockHolder, Said, claudeq, has, needs, python, sql, sqlite3, with_claudeq,
+};
 pub(crate) use terminal::Terminal;

@@ -21,7 +21,7 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    pub(super) fn of(output: &Output) -> Said {
+    pub(crate) fn of(output: &Output) -> Said {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
         Said {
             code: output.status.code().unwrap_or(-1),
@@ -39,7 +39,24 @@ impl Said {
 
 /// The real binary, with an environment that leads it nowhere.
 pub(crate) fn claudeq() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_claudeq"));
+    nowhere(Command::new(env!("CARGO_BIN_EXE_claudeq")))
+}
+
+/// A program for which the command `claudeq` is the real binary, with an environment that leads
+/// it nowhere.
+pub(crate) fn with_claudeq(program: &str) -> Command {
+    let binary = Path::new(env!("CARGO_BIN_EXE_claudeq"));
+    let mut path = binary.parent().expect("it lies in a folder").as_os_str().to_owned();
+    if let Some(others) = std::env::var_os("PATH") {
+        path.push(":");
+        path.push(others);
+    }
+    let mut command = nowhere(Command::new(program));
+    command.env("PATH", path).env("LC_ALL", "C.UTF-8");
+    command
+}
+
+fn nowhere(mut command: Command) -> Command {
     for name in ["CLAUDEQ_DB", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "CREDENTIALS_DIRECTORY"] {
         command.env_remove(name);
     }
