@@ -5,6 +5,7 @@
 mod cli;
 mod contract;
 mod crash;
+mod docs;
 mod faults;
 mod helper;
 mod house;
