@@ -6,6 +6,7 @@ mod cli;
 mod contract;
 mod crash;
 mod docs;
+mod examples;
 mod faults;
 mod helper;
 mod house;

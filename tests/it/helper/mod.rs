@@ -10,6 +10,7 @@ mod terminal;
 pub(crate) use database::TempDb;
 pub(crate) use lab::{CANARY, Daemon, Lab, Limits, Settings, eventually, pause};
 pub(crate) use program::{
-    FlockHolder, Said, claudeq, has, needs, python, sql, sqlite3, with_claudeq,
+    FlockHolder, NODE_LEAST, Said, claudeq, has, has_node, needs, python, sql, sqlite3,
+    with_claudeq,
 };
 pub(crate) use terminal::Terminal;

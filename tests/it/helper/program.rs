@@ -107,6 +107,27 @@ pub(crate) fn has(program: &str) -> bool {
     found
 }
 
+/// Node has `node:sqlite` without a flag from this on.
+pub(crate) const NODE_LEAST: (u32, u32) = (22, 5);
+
+/// Whether there is a Node that knows SQLite. It is never required: where the other tools are, it
+/// may be missing or too old.
+pub(crate) fn has_node() -> bool {
+    let output = Command::new("node").arg("--version").output();
+    let version = output.map(|output| Said::of(&output).out).unwrap_or_default();
+    let found = node_version(&version).is_some_and(|version| version >= NODE_LEAST);
+    if !found {
+        let (major, minor) = NODE_LEAST;
+        eprintln!("left out: there is no node of {major}.{minor} or newer on this machine");
+    }
+    found
+}
+
+fn node_version(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.strip_prefix('v')?.split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
 /// Leaves a test out on a machine without a program.
 macro_rules! needs {
     ($program:literal) => {
@@ -145,6 +166,13 @@ impl FlockHolder {
         let _ = &self.0;
         std::process::id()
     }
+}
+
+#[test]
+fn versions_of_node_are_read() {
+    assert_eq!(node_version("v22.5.1"), Some((22, 5)));
+    assert!(node_version("v20.20.2").is_some_and(|version| version < NODE_LEAST));
+    assert_eq!(node_version(""), None);
 }
 
 #[test]

@@ -2,11 +2,8 @@
 
 use super::{README, lab};
 use crate::helper::markdown::block;
-use crate::helper::{Lab, Said, needs};
+use crate::helper::{Lab, NODE_LEAST, Said, has_node, needs};
 use std::process::{Command, Stdio};
-
-/// Node has `node:sqlite` without a flag from this on.
-const NODE_LEAST: (u32, u32) = (22, 5);
 
 /// Runs a program where its `queue.db` lies.
 fn run(lab: &Lab, program: &str, args: &[&str]) -> Said {
@@ -63,11 +60,7 @@ fn python() {
 
 #[test]
 fn node() {
-    // Never required: where the other tools are, this one may be missing or too old.
-    let version = Command::new("node").arg("--version").output();
-    let version = version.map(|output| Said::of(&output).out).unwrap_or_default();
-    if node_version(&version).is_none_or(|version| version < NODE_LEAST) {
-        eprintln!("left out: there is no node of 22.5 or newer on this machine");
+    if !has_node() {
         return;
     }
     let lab = lab();
@@ -85,12 +78,4 @@ fn node() {
 fn node_is_as_new_as_the_readme_asks_for() {
     let (major, minor) = NODE_LEAST;
     assert!(README.contains(&format!("**Node** ({major}.{minor} or newer)")));
-    assert_eq!(node_version("v22.5.1"), Some((22, 5)));
-    assert!(node_version("v20.20.2").unwrap() < NODE_LEAST);
-    assert_eq!(node_version(""), None);
-}
-
-fn node_version(text: &str) -> Option<(u32, u32)> {
-    let mut parts = text.strip_prefix('v')?.split('.');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
