@@ -16,6 +16,7 @@ mod call;
 pub mod client;
 mod error;
 mod fields;
+pub mod given;
 mod head;
 pub mod key;
 pub mod request;

@@ -32,6 +32,20 @@ pub(super) struct Finished {
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
+impl Finished {
+    /// The end of a call; lease and permit travel on.
+    pub(super) fn of(call: Call, reply: Reply, sent_at: Timestamp) -> Finished {
+        Finished {
+            body_bytes: i64::try_from(call.body.len()).unwrap_or(i64::MAX),
+            lease: call.lease,
+            reply,
+            sent_at,
+            max_attempts: call.max_attempts,
+            _permit: call.permit,
+        }
+    }
+}
+
 /// Makes the call in a task of its own; sending on the returned channel breaks it off.
 pub(super) fn start(
     client: Client,

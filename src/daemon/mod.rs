@@ -12,6 +12,7 @@ mod scheduler;
 mod signals;
 mod snapshot;
 mod spool;
+pub mod stepper;
 mod turn;
 mod wake;
 mod window;
@@ -112,10 +113,23 @@ pub enum DaemonError {
 /// When the database is missing, foreign, newer, locked or damaged, when the client cannot be
 /// built, and when the database fails in a way that only a restart can recover from.
 pub async fn run(options: Options) -> Result<Ended, DaemonError> {
+    raise_descriptor_limit(options.config.max_in_flight);
+    let client = client_of(&options.config, options.key.clone(), &options.clock)
+        .map_err(DaemonError::Client)?;
+    let (context, books, spool) = begin(&options).await?;
+    tracing::info!(
+        epoch = context.epoch.0,
+        database = %options.config.database.display(),
+        provider = client.host(),
+        max_in_flight = options.config.max_in_flight,
+        "started"
+    );
+    scheduler::Scheduler::new(Arc::new(context), client, books, spool, options).run().await
+}
+
+/// Takes the database's lock, begins an epoch, recovers.
+async fn begin(options: &Options) -> Result<(Context, Books, Spool), DaemonError> {
     let config = Arc::new(options.config.clone());
-    raise_descriptor_limit(config.max_in_flight);
-    let client =
-        client_of(&config, options.key.clone(), &options.clock).map_err(DaemonError::Client)?;
     let store = open(&config).await?;
     let mut spool = Spool::open(&config.database).map_err(DaemonError::Spool)?;
     let known = store.last_time().await?;
@@ -135,15 +149,7 @@ pub async fn run(options: Options) -> Result<Ended, DaemonError> {
         finished_before,
     );
     let ledger = patiently(async || reaper::recover(&context, &config, &mut spool).await).await?;
-    tracing::info!(
-        epoch = epoch.0,
-        database = %config.database.display(),
-        provider = client.host(),
-        max_in_flight = config.max_in_flight,
-        "started"
-    );
-    let books = Books::new(config, ledger);
-    scheduler::Scheduler::new(Arc::new(context), client, books, spool, options).run().await
+    Ok((context, Books::new(config, ledger), spool))
 }
 
 /// Each call takes a descriptor, and many systems give a process 1,024 unless it asks for more.

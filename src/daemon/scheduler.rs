@@ -196,6 +196,7 @@ impl Scheduler {
         }
         let work = Work {
             finished: std::mem::take(&mut self.finished),
+            progress: Vec::new(),
             admit: self.phase == Phase::Running && self.spool.is_empty(),
             report: heartbeat.then(|| self.report(now)),
             count,

@@ -12,7 +12,7 @@ use super::window::Ready;
 use super::writer::ending;
 use crate::config::{Config, StreamMode};
 use crate::domain::admission::{Plan, Situation, plan};
-use crate::domain::attempt::Outcome;
+use crate::domain::attempt::{Outcome, Progress};
 use crate::domain::job::{AttemptId, JobEvent, JobId, JobState};
 use crate::domain::limit::{Algorithm, OutputMode, Per, PoolSpec};
 use crate::domain::reason::Reason;
@@ -33,6 +33,8 @@ const SHORT_BURST: Millis = Millis::from_secs(30);
 pub(super) struct Work {
     /// Calls that ended.
     pub(super) finished: Vec<Finished>,
+    /// What streams show of answers that are not finished.
+    pub(super) progress: Vec<(JobId, Progress)>,
     /// Whether calls may start.
     pub(super) admit: bool,
     /// The daemon's view of itself, to be completed and written.

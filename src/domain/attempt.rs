@@ -109,6 +109,15 @@ pub enum FailureKind {
     Interrupted,
 }
 
+/// What a stream shows of an answer that is not finished yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// When its first token came.
+    pub first_token_at: Timestamp,
+    /// Bytes of text, thinking and tool input so far.
+    pub bytes: i64,
+}
+
 /// How a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {

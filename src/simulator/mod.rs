@@ -25,6 +25,7 @@ mod generation;
 mod handlers;
 mod log;
 mod matching;
+mod offline;
 mod pool;
 mod presets;
 mod ramp;
@@ -40,6 +41,7 @@ pub use config::{Algorithm, Config, ConfigError, Latency, LimitSet, OutputMode, 
 pub use fault_kind::Kind;
 pub use faults::FaultRule;
 pub use log::{Entry, Stats};
+pub use offline::{Offline, Response};
 pub use presets::{TIERS, preset};
 
 use crate::clock::Clock;

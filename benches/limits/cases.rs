@@ -1,0 +1,245 @@
+//! The cases: a provider, what claudeq is told of it, and what is expected.
+
+use crate::workload::{Job, jobs};
+use crate::world::{Other, START, World};
+use claudeq::clock::Clock;
+use claudeq::config::{Config, Overrides};
+use claudeq::domain::time::Millis;
+use claudeq::simulator::{
+    Algorithm, Config as Sim, FaultRule, Kind, LimitSet, Offline, OutputMode, PoolConfig,
+};
+use claudeq::store::{NewJob, Store};
+use std::path::Path;
+use std::time::Instant;
+
+/// The model everything is asked of.
+const MODEL: &str = "claude-sonnet-5";
+
+/// One line of the table.
+pub(crate) struct Case {
+    pub name: &'static str,
+    count: usize,
+    limits: LimitSet,
+    /// What the configuration says of bursts and algorithm.
+    told: &'static str,
+    faults: Vec<FaultRule>,
+    spread: f64,
+    /// Part of the key that somebody else uses.
+    others: f64,
+    kill_after: Option<(Millis, Millis)>,
+    /// At least this part of the optimum.
+    pub part: f64,
+    /// At most so many 429s.
+    pub refused: u64,
+}
+
+/// What came of a case.
+pub(crate) struct Row {
+    pub part: f64,
+    pub refused: u64,
+    pub lost: usize,
+    pub note: String,
+}
+
+/// 4,000 requests, 400,000 input and 80,000 output tokens a minute.
+fn large() -> LimitSet {
+    LimitSet {
+        requests_per_minute: Some(4_000),
+        input_tokens_per_minute: Some(400_000),
+        output_tokens_per_minute: Some(80_000),
+        burst_seconds: 60.0,
+        ..LimitSet::default()
+    }
+}
+
+fn base(name: &'static str, part: f64, refused: u64) -> Case {
+    Case {
+        name,
+        count: 1_500,
+        limits: large(),
+        told: "burst = \"60s\"",
+        faults: Vec::new(),
+        spread: 0.0,
+        others: 0.0,
+        kill_after: None,
+        part,
+        refused,
+    }
+}
+
+/// All of them.
+pub(crate) fn all() -> Vec<Case> {
+    let burst = |seconds: f64| LimitSet { burst_seconds: seconds, ..large() };
+    let fault = |kind: Kind, probability: f64| FaultRule {
+        probability,
+        ..FaultRule::new(kind)
+    };
+    vec![
+        Case { count: 4_000, ..base("realtime, 4,000 jobs", 0.985, 0) },
+        base("realtime, 1,500 jobs", 0.97, 0),
+        Case {
+            limits: LimitSet { output_mode: OutputMode::Reserve, ..large() },
+            told: "burst = \"60s\"\noutput_mode = \"reserve\"",
+            ..base("reserve, 1,500 jobs", 0.91, 0)
+        },
+        Case {
+            limits: LimitSet {
+                tokens_per_minute: Some(400_000),
+                burst_seconds: 60.0,
+                ..LimitSet::default()
+            },
+            ..base("one bucket of 400k tokens", 0.96, 0)
+        },
+        Case {
+            count: 300,
+            limits: LimitSet {
+                requests_per_minute: Some(50),
+                input_tokens_per_minute: Some(40_000),
+                output_tokens_per_minute: Some(8_000),
+                burst_seconds: 60.0,
+                ..LimitSet::default()
+            },
+            ..base("tier 1 of 2024, 300 jobs", 0.99, 0)
+        },
+        Case {
+            limits: burst(5.0),
+            told: "burst = \"5s\"",
+            ..base("burst of 5 s, told", 0.94, 0)
+        },
+        Case { limits: burst(5.0), told: "", ..base("burst of 5 s, not told", 0.90, 5) },
+        Case {
+            limits: burst(1.0),
+            told: "burst = \"1s\"",
+            ..base("burst of 1 s, told", 0.86, 0)
+        },
+        Case { others: 0.3, ..base("another client uses 30 %", 0.92, 5) },
+        Case {
+            limits: LimitSet { algorithm: Algorithm::Window, ..large() },
+            told: "algorithm = \"window\"",
+            ..base("rolling window", 0.97, 0)
+        },
+        Case {
+            faults: vec![fault(Kind::Status(529), 0.05), fault(Kind::Reset, 0.01)],
+            ..base("5 % 529s, 1 % dropped connections", 0.95, 0)
+        },
+        Case {
+            kill_after: Some((Millis::from_secs(90), Millis::from_secs(2))),
+            ..base("SIGKILL in the middle, restart", 0.0, 0)
+        },
+        Case { spread: 0.3, ..base("wrong input estimate, sigma 0.3", 0.95, 5) },
+    ]
+}
+
+/// Runs a case in a directory of its own.
+pub(crate) async fn run(case: &Case) -> anyhow::Result<Row> {
+    let begun = Instant::now();
+    let dir = tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "." })?;
+    let work = jobs(case.count, case.spread, 7);
+    let config = config(case, &work, dir.path())?;
+    Store::create(&config.database, false).await?.close().await;
+    insert(&config.database, &work).await?;
+    let clock = Clock::manual(START);
+    let simulator = Sim {
+        pools: vec![PoolConfig {
+            name: "all".into(),
+            models: vec!["*".into()],
+            limits: case.limits.clone(),
+        }],
+        faults: case.faults.clone(),
+        seed: 11,
+        ..Sim::default()
+    };
+    let provider = Offline::new(simulator, clock.clone())?;
+    let mut world = World::new(config.clone(), provider, clock, 3);
+    if case.others > 0.0 {
+        world.share_with(other(case));
+    }
+    let outcome = world.run(case.kill_after).await?;
+    let store = Store::open(&config.database).await?;
+    let succeeded = usize::try_from(store.counts().await?.succeeded)?;
+    let took = outcome.took.0 as f64 / 1_000.0;
+    let repeated = outcome.calls as usize - succeeded;
+    Ok(Row {
+        part: optimum(case, &work) / took,
+        refused: world.provider().stats().refused_429,
+        lost: case.count - succeeded,
+        note: format!(
+            "{took:.1} s, {} turns, {repeated} repeated, {} at the kill, {:.1} s real",
+            outcome.turns,
+            outcome.killed,
+            begun.elapsed().as_secs_f64()
+        ),
+    })
+}
+
+/// Seconds: (demand − burst) ÷ rate, where it takes longest.
+fn optimum(case: &Case, work: &[Job]) -> f64 {
+    let sum = |part: fn(&Job) -> u64| work.iter().map(part).sum::<u64>() as f64;
+    let (input, output) = (sum(|job| job.input), sum(|job| job.output));
+    let limits = &case.limits;
+    let burst = match limits.algorithm {
+        Algorithm::Bucket => limits.burst_seconds,
+        Algorithm::Window => 60.0,
+    };
+    let span = |demand: f64, rate: Option<u64>| {
+        rate.map_or(0.0, |rate| {
+            demand / (rate as f64 / 60.0 * (1.0 - case.others)) - burst
+        })
+    };
+    span(work.len() as f64, limits.requests_per_minute)
+        .max(span(input, limits.input_tokens_per_minute))
+        .max(span(output, limits.output_tokens_per_minute))
+        .max(span(input + output, limits.tokens_per_minute))
+}
+
+/// Somebody who takes his part of each limit, one request every 700 ms.
+fn other(case: &Case) -> Other {
+    let every = Millis(700);
+    let part = |rate: Option<u64>| {
+        rate.unwrap_or(0) as f64 * case.others * every.0 as f64 / 60_000.0
+    };
+    let input = part(case.limits.input_tokens_per_minute).round();
+    let output = part(case.limits.output_tokens_per_minute).round();
+    let prompt = format!("[[in={input}]] [[out={output}]]");
+    let body = serde_json::json!({
+        "model": MODEL,
+        "max_tokens": 4 * output as u64,
+        "messages": [{ "role": "user", "content": prompt }],
+    });
+    Other { every, body: body.to_string() }
+}
+
+fn config(case: &Case, _work: &[Job], dir: &Path) -> anyhow::Result<Config> {
+    let line = |name: &str, amount: Option<u64>| {
+        amount.map_or(String::new(), |amount| format!("{name} = {amount}\n"))
+    };
+    let limits = &case.limits;
+    let text = format!(
+        "[database]\npath = \"{}\"\n[executor]\nmax_in_flight = 256\n\
+         [defaults]\nmodel = \"{MODEL}\"\n\
+         [[pool]]\nname = \"all\"\nmodels = [\"*\"]\n{}{}{}{}{}\n",
+        dir.join("queue.db").display(),
+        line("requests_per_minute", limits.requests_per_minute),
+        line("input_tokens_per_minute", limits.input_tokens_per_minute),
+        line("output_tokens_per_minute", limits.output_tokens_per_minute),
+        line("tokens_per_minute", limits.tokens_per_minute),
+        case.told,
+    );
+    let file = dir.join("daemon.toml");
+    std::fs::write(&file, text)?;
+    Ok(Config::load(Some(&file), &Overrides::default())?)
+}
+
+async fn insert(database: &Path, work: &[Job]) -> anyhow::Result<()> {
+    let store = Store::open(database).await?;
+    for job in work {
+        let new = NewJob {
+            prompt: Some(job.prompt.clone()),
+            max_tokens: Some(i64::try_from(job.max_tokens)?),
+            ..NewJob::default()
+        };
+        store.add_job(&new).await?;
+    }
+    store.close().await;
+    Ok(())
+}

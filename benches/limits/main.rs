@@ -1,0 +1,28 @@
+//! How much of an account's limits is used, and at the cost of how many 429s.
+//!
+//! `cargo bench --bench limits` prints one table: claudeq's turns, ledger and store against the
+//! simulator in virtual time, beside the clients people write. The optimum is
+//! (demand − burst) ÷ rate in the dimension that binds; the last call's own latency counts
+//! against everybody. `cargo bench --bench limits -- NAME` runs the cases whose name has NAME in
+//! it.
+
+mod cases;
+mod workload;
+mod world;
+
+fn main() -> anyhow::Result<()> {
+    let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    println!("{:<44} {:>8} {:>8} {:>6} {:>6} {:>6}", "", "optimum", "target", "429s", "most", "lost");
+    for case in cases::all() {
+        if !only.is_empty() && !only.iter().any(|only| case.name.contains(only.as_str())) {
+            continue;
+        }
+        let row = runtime.block_on(cases::run(&case))?;
+        println!(
+            "{:<44} {:>8.3} {:>8.3} {:>6} {:>6} {:>6}  {}",
+            case.name, row.part, case.part, row.refused, case.refused, row.lost, row.note
+        );
+    }
+    Ok(())
+}
