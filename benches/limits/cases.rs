@@ -10,7 +10,6 @@ use claudeq::simulator::{
 };
 use claudeq::store::{NewJob, Store};
 use std::path::Path;
-use std::time::Instant;
 
 /// The model everything is asked of.
 const MODEL: &str = "claude-sonnet-5";
@@ -70,10 +69,7 @@ fn base(name: &'static str, part: f64, refused: u64) -> Case {
 /// All of them.
 pub(crate) fn all() -> Vec<Case> {
     let burst = |seconds: f64| LimitSet { burst_seconds: seconds, ..large() };
-    let fault = |kind: Kind, probability: f64| FaultRule {
-        probability,
-        ..FaultRule::new(kind)
-    };
+    let fault = |kind: Kind, probability: f64| FaultRule { probability, ..FaultRule::new(kind) };
     vec![
         Case { count: 4_000, ..base("realtime, 4,000 jobs", 0.985, 0) },
         base("realtime, 1,500 jobs", 0.97, 0),
@@ -101,17 +97,9 @@ pub(crate) fn all() -> Vec<Case> {
             },
             ..base("tier 1 of 2024, 300 jobs", 0.99, 0)
         },
-        Case {
-            limits: burst(5.0),
-            told: "burst = \"5s\"",
-            ..base("burst of 5 s, told", 0.94, 0)
-        },
+        Case { limits: burst(5.0), told: "burst = \"5s\"", ..base("burst of 5 s, told", 0.94, 0) },
         Case { limits: burst(5.0), told: "", ..base("burst of 5 s, not told", 0.90, 5) },
-        Case {
-            limits: burst(1.0),
-            told: "burst = \"1s\"",
-            ..base("burst of 1 s, told", 0.86, 0)
-        },
+        Case { limits: burst(1.0), told: "burst = \"1s\"", ..base("burst of 1 s, told", 0.86, 0) },
         Case { others: 0.3, ..base("another client uses 30 %", 0.92, 5) },
         Case {
             limits: LimitSet { algorithm: Algorithm::Window, ..large() },
@@ -132,10 +120,10 @@ pub(crate) fn all() -> Vec<Case> {
 
 /// Runs a case in a directory of its own.
 pub(crate) async fn run(case: &Case) -> anyhow::Result<Row> {
-    let begun = Instant::now();
+    let watch = Clock::system();
     let dir = tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "." })?;
     let work = jobs(case.count, case.spread, 7);
-    let config = config(case, &work, dir.path())?;
+    let config = config(case, dir.path())?;
     Store::create(&config.database, false).await?.close().await;
     insert(&config.database, &work).await?;
     let clock = Clock::manual(START);
@@ -155,19 +143,20 @@ pub(crate) async fn run(case: &Case) -> anyhow::Result<Row> {
         world.share_with(other(case));
     }
     let outcome = world.run(case.kill_after).await?;
-    let store = Store::open(&config.database).await?;
+    let store = Store::open(world.database()).await?;
     let succeeded = usize::try_from(store.counts().await?.succeeded)?;
     let took = outcome.took.0 as f64 / 1_000.0;
     let repeated = outcome.calls as usize - succeeded;
     Ok(Row {
         part: optimum(case, &work) / took,
-        refused: world.provider().stats().refused_429,
+        refused: outcome.refused,
         lost: case.count - succeeded,
         note: format!(
-            "{took:.1} s, {} turns, {repeated} repeated, {} at the kill, {:.1} s real",
+            "{took:.1} s (last start {:.1}), {} turns, {repeated} repeated, {} at the kill, {:.1} s real",
+            outcome.last_start.0 as f64 / 1_000.0,
             outcome.turns,
             outcome.killed,
-            begun.elapsed().as_secs_f64()
+            watch.monotonic().as_secs_f64()
         ),
     })
 }
@@ -177,13 +166,15 @@ fn optimum(case: &Case, work: &[Job]) -> f64 {
     let sum = |part: fn(&Job) -> u64| work.iter().map(part).sum::<u64>() as f64;
     let (input, output) = (sum(|job| job.input), sum(|job| job.output));
     let limits = &case.limits;
-    let burst = match limits.algorithm {
-        Algorithm::Bucket => limits.burst_seconds,
-        Algorithm::Window => 60.0,
-    };
     let span = |demand: f64, rate: Option<u64>| {
         rate.map_or(0.0, |rate| {
-            demand / (rate as f64 / 60.0 * (1.0 - case.others)) - burst
+            let minutes = demand / (rate as f64 * (1.0 - case.others));
+            match limits.algorithm {
+                Algorithm::Bucket => minutes * 60.0 - limits.burst_seconds,
+                // In any 60 s only one limit's worth: the last piece begins a whole number of
+                // minutes after the first.
+                Algorithm::Window => (minutes.ceil() - 1.0) * 60.0,
+            }
         })
     };
     span(work.len() as f64, limits.requests_per_minute)
@@ -195,9 +186,8 @@ fn optimum(case: &Case, work: &[Job]) -> f64 {
 /// Somebody who takes his part of each limit, one request every 700 ms.
 fn other(case: &Case) -> Other {
     let every = Millis(700);
-    let part = |rate: Option<u64>| {
-        rate.unwrap_or(0) as f64 * case.others * every.0 as f64 / 60_000.0
-    };
+    let part =
+        |rate: Option<u64>| rate.unwrap_or(0) as f64 * case.others * every.0 as f64 / 60_000.0;
     let input = part(case.limits.input_tokens_per_minute).round();
     let output = part(case.limits.output_tokens_per_minute).round();
     let prompt = format!("[[in={input}]] [[out={output}]]");
@@ -209,7 +199,7 @@ fn other(case: &Case) -> Other {
     Other { every, body: body.to_string() }
 }
 
-fn config(case: &Case, _work: &[Job], dir: &Path) -> anyhow::Result<Config> {
+fn config(case: &Case, dir: &Path) -> anyhow::Result<Config> {
     let line = |name: &str, amount: Option<u64>| {
         amount.map_or(String::new(), |amount| format!("{name} = {amount}\n"))
     };

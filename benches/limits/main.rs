@@ -6,6 +6,12 @@
 //! against everybody. `cargo bench --bench limits -- NAME` runs the cases whose name has NAME in
 //! it.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "sizes of a workload, all small and positive"
+)]
+
 mod cases;
 mod workload;
 mod world;
@@ -13,7 +19,10 @@ mod world;
 fn main() -> anyhow::Result<()> {
     let only: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    println!("{:<44} {:>8} {:>8} {:>6} {:>6} {:>6}", "", "optimum", "target", "429s", "most", "lost");
+    println!(
+        "{:<44} {:>8} {:>8} {:>6} {:>6} {:>6}",
+        "", "optimum", "target", "429s", "most", "lost"
+    );
     for case in cases::all() {
         if !only.is_empty() && !only.iter().any(|only| case.name.contains(only.as_str())) {
             continue;

@@ -5,13 +5,14 @@ use claudeq::claude::given::{broken_at, reply_to};
 use claudeq::clock::{Clock, Entropy};
 use claudeq::config::Config;
 use claudeq::daemon::Options;
-use claudeq::daemon::stepper::{Started, Step, Stepper};
+use claudeq::daemon::stepper::{End, Started, Step, Stepper};
 use claudeq::domain::attempt::{Progress, Reply};
 use claudeq::domain::job::{AttemptId, JobId};
 use claudeq::domain::time::{Millis, Timestamp};
 use claudeq::simulator::Offline;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::path::Path;
 use std::time::Duration;
 
 /// From a commit to the request's arrival, and from the provider back.
@@ -61,6 +62,10 @@ pub(crate) struct Outcome {
     pub killed: u64,
     /// Turns taken.
     pub turns: u64,
+    /// From the first turn to the last call's start.
+    pub last_start: Millis,
+    /// Of the calls, those that were refused by a limit.
+    pub refused: u64,
 }
 
 /// The world.
@@ -71,14 +76,14 @@ pub(crate) struct World {
     daemon: Option<Stepper>,
     events: BinaryHeap<Reverse<(Timestamp, Event)>>,
     flights: HashMap<AttemptId, Flight>,
-    ended: Vec<(AttemptId, Reply)>,
+    ended: Vec<End>,
     other: Option<Other>,
     outcome: Outcome,
 }
 
 impl World {
     /// Nothing has begun.
-    pub fn new(config: Config, provider: Offline, clock: Clock, seed: u64) -> World {
+    pub(crate) fn new(config: Config, provider: Offline, clock: Clock, seed: u64) -> World {
         let options = Options {
             config,
             key: "none".to_owned().into(),
@@ -103,19 +108,22 @@ impl World {
     }
 
     /// Lets another client use the key, for as long as the world turns.
-    pub fn share_with(&mut self, other: Other) {
+    pub(crate) fn share_with(&mut self, other: Other) {
         self.events.push(Reverse((self.clock.now(), Event::Other)));
         self.other = Some(other);
     }
 
-    /// The provider's own figures.
-    pub fn provider(&self) -> &Offline {
-        &self.provider
+    /// Where its database is now.
+    pub(crate) fn database(&self) -> &Path {
+        &self.options.config.database
     }
 
     /// Runs until nothing is left, or until `kill_after` for the daemon to be killed and started
     /// again `pause` later.
-    pub async fn run(&mut self, kill_after: Option<(Millis, Millis)>) -> anyhow::Result<Outcome> {
+    pub(crate) async fn run(
+        &mut self,
+        kill_after: Option<(Millis, Millis)>,
+    ) -> anyhow::Result<Outcome> {
         let begun = self.clock.now();
         let mut kill = kill_after;
         self.daemon = Some(Stepper::start(&self.options).await?);
@@ -126,7 +134,7 @@ impl World {
                 && self.clock.now() >= begun + after
             {
                 kill = None;
-                self.kill();
+                self.kill().await?;
                 self.pass(pause);
                 self.daemon = Some(Stepper::start(&self.options).await?);
                 next_turn = self.clock.now();
@@ -155,6 +163,19 @@ impl World {
                 break;
             }
             next_turn = step.wake_at.map_or(now + TICK, |at| at.min(now + TICK)).max(now);
+            if std::env::var_os("TRACE").is_some() {
+                println!(
+                    "{:>8} in flight {:>3} +{:<3} held {:?} wake {:?}",
+                    now.since(begun).0,
+                    self.flights.len(),
+                    step.started.len(),
+                    step.held_back,
+                    step.wake_at.map(|at| at.since(now).0)
+                );
+            }
+            if !step.started.is_empty() {
+                self.outcome.last_start = now.since(begun);
+            }
             self.send(step);
         }
         self.outcome.took = last_end.since(begun);
@@ -193,8 +214,11 @@ impl World {
                 false
             }
             Event::Ends(attempt) => match self.flights.remove(&attempt) {
-                Some(Flight { reply: Some(reply), .. }) => {
-                    self.ended.push((attempt, reply));
+                Some(Flight { reply: Some(reply), started, writes, .. }) => {
+                    let bytes = |tokens| i64::try_from(tokens).unwrap_or(0) * BYTES_PER_TOKEN;
+                    let streamed = writes.filter(|_| started.stream);
+                    let streamed_bytes = streamed.map(|(_, _, tokens)| bytes(tokens));
+                    self.ended.push(End { attempt, reply, streamed_bytes });
                     true
                 }
                 _ => false,
@@ -218,11 +242,18 @@ impl World {
             Some(response) => {
                 let first = at + span(response.first_token) + WAY;
                 let end = at + span(response.end) + WAY;
+                self.outcome.refused += u64::from(response.status == 429);
+                if response.status == 429 && std::env::var_os("TRACE").is_some() {
+                    println!("429 at {}: {}", at.since(START).0, response.body);
+                }
                 let head = if flight.started.stream { first } else { end };
-                flight.writes = (response.status == 200).then_some((first, end, response.output_tokens));
+                flight.writes =
+                    (response.status == 200).then_some((first, end, response.output_tokens));
                 let reply = match response.lost {
                     true => broken_at(end),
-                    false => reply_to(response.status, &response.headers, &response.body, head, end),
+                    false => {
+                        reply_to(response.status, &response.headers, &response.body, head, end)
+                    }
                 };
                 (end, reply)
             }
@@ -232,11 +263,20 @@ impl World {
     }
 
     /// As SIGKILL would: what is in flight is lost to us, not to the provider.
-    fn kill(&mut self) {
-        self.daemon = None;
+    ///
+    /// A process never gives back the lock of a database: the next daemon gets a copy.
+    async fn kill(&mut self) -> anyhow::Result<()> {
+        if let Some(daemon) = self.daemon.take() {
+            daemon.kill().await;
+        }
+        let old = &mut self.options.config.database;
+        let new = old.with_extension(format!("{}.db", self.outcome.turns));
+        std::fs::copy(&old, &new)?;
+        *old = new;
         self.outcome.killed += self.flights.len() as u64 + self.ended.len() as u64;
         self.flights.clear();
         self.ended.clear();
+        Ok(())
     }
 
     /// Time without a daemon.

@@ -8,6 +8,7 @@ use super::answer::{self, NoAnswer};
 use super::client::Inner;
 use super::error::{self, MESSAGE_CHARS_MAX, tidy};
 use super::head::Head;
+use super::sight::Sight;
 use super::stream::{Stream, StreamError};
 use crate::domain::attempt::{Answer, Failure, FailureKind, Outcome, Reply};
 use bytes::Bytes;
@@ -62,7 +63,7 @@ enum Body {
     Events(Box<Stream>),
 }
 
-pub(crate) async fn send(client: &Inner, body: Bytes, stream: bool) -> Reply {
+pub(crate) async fn send(client: &Inner, body: Bytes, stream: bool, sight: &Sight) -> Reply {
     let patience = Patience {
         step: client.request_timeout,
         end: Instant::now() + if stream { client.stream_timeout } else { client.request_timeout },
@@ -72,7 +73,7 @@ pub(crate) async fn send(client: &Inner, body: Bytes, stream: bool) -> Reply {
     let reply = match timeout_at(patience.next(), request.send()).await {
         Err(_) => headless(client, no_head(client)),
         Ok(Err(err)) => headless(client, not_sent(client, err)),
-        Ok(Ok(response)) => receive(client, response, &patience).await,
+        Ok(Ok(response)) => receive(client, response, &patience, sight).await,
     };
     without_key(reply, client.key.expose_secret())
 }
@@ -89,11 +90,16 @@ fn headless(client: &Inner, outcome: Outcome) -> Reply {
     }
 }
 
-async fn receive(client: &Inner, mut response: Response, patience: &Patience) -> Reply {
+async fn receive(
+    client: &Inner,
+    mut response: Response,
+    patience: &Patience,
+    sight: &Sight,
+) -> Reply {
     let status = response.status();
     let head = Head::read(status.as_u16(), response.headers(), client.clock.now());
     let (outcome, body_id) = if status.is_success() {
-        receive_answer(client, &head, &mut response, patience).await
+        receive_answer(client, &head, &mut response, patience, sight).await
     } else {
         let body = error_body(&mut response, patience).await;
         error::outcome(&head, &body, &client.host)
@@ -133,9 +139,10 @@ async fn receive_answer(
     head: &Head,
     response: &mut Response,
     patience: &Patience,
+    sight: &Sight,
 ) -> (Outcome, Option<String>) {
     let mut body = Body::Unknown;
-    let end = read(client, head, response, patience, &mut body).await;
+    let end = read(client, head, response, patience, &mut body, sight).await;
     let made = match body {
         Body::Unknown => Err(odd("an empty answer")),
         Body::Json(bytes) => whole_json(bytes),
@@ -176,6 +183,7 @@ async fn read(
     response: &mut Response,
     patience: &Patience,
     body: &mut Body,
+    sight: &Sight,
 ) -> End {
     let most = client.max_response_bytes;
     let mut read: u64 = 0;
@@ -200,8 +208,12 @@ async fn read(
             Body::Json(bytes) => bytes.extend_from_slice(&chunk),
             Body::Events(stream) => match stream.push(&chunk) {
                 Err(err) => return End::Refused(err),
-                Ok(()) if stream.is_complete() => return End::Whole,
-                Ok(()) => {}
+                Ok(()) => {
+                    sight.saw(stream.written(), client.clock.now());
+                    if stream.is_complete() {
+                        return End::Whole;
+                    }
+                }
             },
         }
     }

@@ -6,6 +6,7 @@
 
 use super::call;
 use super::request::with_stream;
+use super::sight::Sight;
 use crate::clock::Clock;
 use crate::domain::attempt::Reply;
 use bytes::Bytes;
@@ -193,8 +194,13 @@ impl Client {
     ///
     /// Dropping the future breaks the call off; whether it was billed is then unknown.
     pub async fn send(&self, body: Bytes, stream: bool) -> Reply {
+        self.send_in_sight(body, stream, &Sight::default()).await
+    }
+
+    /// The same, and shows how far a streamed answer is while it comes.
+    pub async fn send_in_sight(&self, body: Bytes, stream: bool, sight: &Sight) -> Reply {
         let body = if stream { with_stream(&body) } else { body };
-        call::send(&self.0, body, stream).await
+        call::send(&self.0, body, stream, sight).await
     }
 }
 

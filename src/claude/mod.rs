@@ -20,7 +20,9 @@ pub mod given;
 mod head;
 pub mod key;
 pub mod request;
+mod sight;
 pub mod stream;
 
 pub use client::{Auth, Client, ClientConfig, ClientError};
 pub use request::{Fallbacks, InvalidRequest, JobBody, Prepared, prepare};
+pub use sight::Sight;

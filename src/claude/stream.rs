@@ -127,6 +127,7 @@ pub struct Stream {
     message: Option<Fields>,
     usage: Fields,
     blocks: BTreeMap<u64, Block>,
+    written: i64,
     complete: bool,
 }
 
@@ -140,8 +141,14 @@ impl Stream {
             message: None,
             usage: Fields::default(),
             blocks: BTreeMap::new(),
+            written: 0,
             complete: false,
         }
+    }
+
+    /// Bytes of text, thinking and tool input so far.
+    pub fn written(&self) -> i64 {
+        self.written
     }
 
     /// Takes the next bytes. What comes after `message_stop` is ignored.
@@ -245,7 +252,8 @@ impl Stream {
             .ok_or_else(|| damaged(format!("a delta for block {index}, which never started")))?;
         let delta =
             fields.object("delta").ok_or_else(|| damaged("content_block_delta without a delta"))?;
-        block.add(&delta)
+        self.written = self.written.saturating_add(block.add(&delta)?);
+        Ok(())
     }
 
     /// Its `delta` and whatever else it carries go to the message; its usage is cumulative.
@@ -269,7 +277,8 @@ impl Stream {
 }
 
 impl Block {
-    fn add(&mut self, delta: &Fields) -> Result<(), StreamError> {
+    /// Gives the bytes of what the model wrote.
+    fn add(&mut self, delta: &Fields) -> Result<i64, StreamError> {
         let kind = delta.text("type").unwrap_or_default();
         let piece = |name: &str| {
             delta
@@ -278,10 +287,16 @@ impl Block {
                 .ok_or_else(|| damaged(format!("{kind} without {name}")))
         };
         match kind.as_str() {
-            "text_delta" => self.append("text", &piece("text")?),
-            "thinking_delta" => self.append("thinking", &piece("thinking")?),
-            "compaction_delta" => self.append("content", &piece("content").unwrap_or_default()),
-            "input_json_delta" => self.input.push_str(&piece("partial_json")?),
+            "text_delta" => return Ok(self.append("text", &piece("text")?)),
+            "thinking_delta" => return Ok(self.append("thinking", &piece("thinking")?)),
+            "compaction_delta" => {
+                return Ok(self.append("content", &piece("content").unwrap_or_default()));
+            }
+            "input_json_delta" => {
+                let piece = piece("partial_json")?;
+                self.input.push_str(&piece);
+                return Ok(length(&piece));
+            }
             "signature_delta" => self.start.set_text("signature", &piece("signature")?),
             "citations_delta" => {
                 let citation = delta.get("citation");
@@ -291,14 +306,15 @@ impl Block {
             // New kinds of deltas must not break old clients.
             _ => {}
         }
-        Ok(())
+        Ok(0)
     }
 
-    fn append(&mut self, member: &'static str, piece: &str) {
+    fn append(&mut self, member: &'static str, piece: &str) -> i64 {
         self.text
             .entry(member)
             .or_insert_with(|| self.start.text(member).unwrap_or_default())
             .push_str(piece);
+        length(piece)
     }
 
     fn finish(mut self) -> Fields {
@@ -320,6 +336,10 @@ impl Block {
         }
         self.start
     }
+}
+
+fn length(piece: &str) -> i64 {
+    i64::try_from(piece.len()).unwrap_or(i64::MAX)
 }
 
 /// The joined pieces of a tool's input. `max_tokens` may have cut them short; what came is kept

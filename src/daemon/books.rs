@@ -5,9 +5,8 @@ use crate::clock::calendar::{self, CalendarUnit};
 use crate::clock::{Clock, Entropy};
 use crate::config::Config;
 use crate::domain::budget::{Budget, BudgetPer, BudgetSpec, Cap};
-use crate::domain::estimate::Estimator;
 use crate::domain::fairness::Shares;
-use crate::domain::job::{AttemptId, Epoch};
+use crate::domain::job::{AttemptId, Epoch, JobId};
 use crate::domain::ledger::Ledger;
 use crate::domain::reservation::Reservation;
 use crate::domain::steady::SteadyTime;
@@ -74,10 +73,9 @@ pub(super) struct Books {
     pub(super) config: Arc<Config>,
     pub(super) ledger: Ledger,
     pub(super) shares: Shares,
-    pub(super) estimator: Estimator,
     pub(super) window: HeadWindow,
     /// Reservations of the calls in flight.
-    pub(super) open: HashMap<AttemptId, Reservation>,
+    pub(super) open: HashMap<AttemptId, (JobId, Reservation)>,
     /// Queues that somebody paused; `*` means every queue.
     pub(super) paused: Vec<String>,
     /// What SQLite said when the database was last looked at.
@@ -94,7 +92,6 @@ impl Books {
             config,
             ledger,
             shares: Shares::default(),
-            estimator: Estimator::default(),
             window: HeadWindow::default(),
             open: HashMap::new(),
             paused: Vec::new(),

@@ -3,9 +3,10 @@
 //! Invariant: the permit travels with the attempt and is dropped only after its settlement is
 //! committed.
 
-use crate::claude::Client;
+use crate::claude::{Client, Sight};
 use crate::clock::Clock;
 use crate::domain::attempt::{Failure, FailureKind, Outcome, Reply};
+use crate::domain::job::JobId;
 use crate::domain::time::Timestamp;
 use crate::store::Lease;
 use bytes::Bytes;
@@ -28,37 +29,64 @@ pub(super) struct Finished {
     pub(super) reply: Reply,
     pub(super) sent_at: Timestamp,
     pub(super) body_bytes: i64,
+    /// Bytes of text that its stream showed, if it was streamed.
+    pub(super) streamed_bytes: Option<i64>,
     pub(super) max_attempts: Option<u32>,
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
 impl Finished {
     /// The end of a call; lease and permit travel on.
-    pub(super) fn of(call: Call, reply: Reply, sent_at: Timestamp) -> Finished {
+    pub(super) fn of(
+        call: Call,
+        reply: Reply,
+        sent_at: Timestamp,
+        streamed_bytes: Option<i64>,
+    ) -> Finished {
         Finished {
             body_bytes: i64::try_from(call.body.len()).unwrap_or(i64::MAX),
             lease: call.lease,
             reply,
             sent_at,
+            streamed_bytes,
             max_attempts: call.max_attempts,
             _permit: call.permit,
         }
     }
 }
 
-/// Makes the call in a task of its own; sending on the returned channel breaks it off.
+/// A call under way.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) job: JobId,
+    /// What its stream shows.
+    pub(super) sight: Sight,
+    break_off: Option<oneshot::Sender<()>>,
+}
+
+impl Flight {
+    /// Breaks it off, unless that was done before.
+    pub(super) fn break_off(&mut self) {
+        self.break_off.take().map(|break_off| break_off.send(()));
+    }
+}
+
+/// Makes the call in a task of its own.
 pub(super) fn start(
     client: Client,
     clock: Clock,
     call: Call,
     done: mpsc::UnboundedSender<Finished>,
-) -> oneshot::Sender<()> {
+) -> Flight {
     let (break_off, broken_off) = oneshot::channel();
+    let sight = Sight::default();
+    let flight = Flight { job: call.lease.job, sight: sight.clone(), break_off: Some(break_off) };
     tokio::spawn(async move {
         let sent_at = clock.now();
-        let body_bytes = i64::try_from(call.body.len()).unwrap_or(i64::MAX);
+        let (body, stream, seen) = (call.body.clone(), call.stream, sight.clone());
         // A task of its own: should it panic, lease and permit still come back.
-        let mut sending = tokio::spawn(async move { client.send(call.body, call.stream).await });
+        let mut sending =
+            tokio::spawn(async move { client.send_in_sight(body, stream, &seen).await });
         let reply = tokio::select! {
             reply = &mut sending => reply.unwrap_or_else(|_| unknown("panic", clock.now())),
             // A sender that is dropped breaks nothing off.
@@ -68,16 +96,10 @@ pub(super) fn start(
             }
         };
         // The scheduler outlives every call; if it is gone, so is the process.
-        let _ = done.send(Finished {
-            lease: call.lease,
-            reply,
-            sent_at,
-            body_bytes,
-            max_attempts: call.max_attempts,
-            _permit: call.permit,
-        });
+        let streamed_bytes = sight.get().map(|seen| seen.bytes);
+        let _ = done.send(Finished::of(call, reply, sent_at, streamed_bytes));
     });
-    break_off
+    flight
 }
 
 /// The reply of a call that ended without one: it may have been billed.

@@ -35,13 +35,13 @@ pub(super) async fn recover(
         spooled.iter().map(|ending| (ending.lease.attempt, ending)).collect();
     let mut endings: Vec<Ending> = Vec::with_capacity(found.open.len());
     for open in &found.open {
-        ledger.adopt(&open.lease.reservation);
+        ledger.adopt(open.lease.job, &open.lease.reservation, now);
         let jitter = context.entropy.unit();
         let ending = match kept.get(&open.lease.attempt) {
             Some(ending) => (*ending).clone(),
             None => abandoned(&open.lease, open.max_attempts, &config.retry, now, jitter),
         };
-        ledger.settle(&ending.lease.reservation, &ending.settlement, now);
+        ledger.settle(ending.lease.job, &ending.lease.reservation, &ending.settlement, now);
         endings.push(ending);
     }
     let unknown = endings.len().saturating_sub(kept.len());

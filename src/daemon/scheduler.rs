@@ -4,7 +4,7 @@
 //! database is locked.
 
 use super::books::{Books, Context};
-use super::executor::{self, Finished};
+use super::executor::{self, Finished, Flight};
 use super::notify::Notifier;
 use super::pace::Pace;
 use super::report::{Phase, Report};
@@ -14,13 +14,13 @@ use super::wake::CommitWatch;
 use super::{DaemonError, Ended, Options, Reloaded, client_of};
 use crate::claude::Client;
 use crate::config::Config;
-use crate::domain::job::{AttemptId, JobId};
+use crate::domain::job::AttemptId;
 use crate::domain::reason::Reason;
 use crate::domain::time::{Millis, Timestamp};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
@@ -58,11 +58,6 @@ pub(super) enum Event {
     Stop,
     /// SIGHUP.
     Reload,
-}
-
-struct Flight {
-    job: JobId,
-    break_off: Option<oneshot::Sender<()>>,
 }
 
 pub(super) struct Scheduler {
@@ -196,7 +191,11 @@ impl Scheduler {
         }
         let work = Work {
             finished: std::mem::take(&mut self.finished),
-            progress: Vec::new(),
+            progress: self
+                .flights
+                .values()
+                .filter_map(|flight| Some((flight.job, flight.sight.get()?)))
+                .collect(),
             admit: self.phase == Phase::Running && self.spool.is_empty(),
             report: heartbeat.then(|| self.report(now)),
             count,
@@ -244,13 +243,13 @@ impl Scheduler {
         self.surplus -= self.context.permits.forget_permits(self.surplus);
         self.pace.note(done.ended.len(), now);
         for call in done.calls {
-            let (attempt, job) = (call.lease.attempt, call.lease.job);
+            let attempt = call.lease.attempt;
             let clock = self.context.clock().clone();
-            let break_off = executor::start(self.client.clone(), clock, call, self.ended.0.clone());
-            self.flights.insert(attempt, Flight { job, break_off: Some(break_off) });
+            let flight = executor::start(self.client.clone(), clock, call, self.ended.0.clone());
+            self.flights.insert(attempt, flight);
         }
         for flight in self.flights.values_mut().filter(|one| done.break_off.contains(&one.job)) {
-            flight.break_off.take().map(|break_off| break_off.send(()));
+            flight.break_off();
         }
         // The last call is settled: see at once whether that was all.
         self.look |= !done.settled.is_empty() && self.flights.is_empty();
@@ -337,7 +336,7 @@ impl Scheduler {
 
     fn break_off_all(&mut self) {
         for flight in self.flights.values_mut() {
-            flight.break_off.take().map(|break_off| break_off.send(()));
+            flight.break_off();
         }
     }
 

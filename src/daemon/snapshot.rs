@@ -16,8 +16,7 @@ const ACCOUNT: &str = "*";
 /// The rows of the pools named, of every budget and every shut gate.
 pub(super) fn snapshots(ledger: &Ledger, pools: &BTreeSet<&str>, now: Timestamp) -> Snapshots {
     let touched = ledger.pools.iter().filter(|pool| pools.contains(&*pool.spec.name.0));
-    let limits = touched
-        .flat_map(|pool| pool.meters.iter().map(|meter| limit(&pool.spec.name.0, meter, now)));
+    let limits = touched.flat_map(|pool| pool.meters.iter().map(|meter| limit(pool, meter, now)));
     let mut gates: Vec<GateRow> = Vec::new();
     let all = ledger.pools.iter().map(|pool| (&*pool.spec.name.0, &pool.gate));
     for (name, gate) in all.chain([(ACCOUNT, &ledger.account)]) {
@@ -32,15 +31,16 @@ pub(super) fn snapshots(ledger: &Ledger, pools: &BTreeSet<&str>, now: Timestamp)
     }
 }
 
-fn limit(pool: &str, meter: &Meter, now: Timestamp) -> LimitSnapshot {
+fn limit(pool: &Pool, meter: &Meter, now: Timestamp) -> LimitSnapshot {
     let (algorithm, burst, level_shares, held) = match &meter.level {
         Level::Bucket(bucket) => {
-            ("bucket", Some(bucket.burst()), Some(bucket.lasting_shares(now)), bucket.held())
+            let level = bucket.lasting_shares(pool.taken_unsettled(meter), now);
+            ("bucket", Some(bucket.burst()), Some(level), bucket.held())
         }
         Level::Window(window) => ("window", None, None, window.in_flight()),
     };
     LimitSnapshot {
-        pool: pool.to_owned(),
+        pool: pool.spec.name.0.to_string(),
         dimension: meter.spec.dimension.as_str().to_owned(),
         per: meter.spec.per.as_str().to_owned(),
         amount: meter.spec.amount,

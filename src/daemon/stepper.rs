@@ -37,6 +37,17 @@ pub struct Started {
     pub stream: bool,
 }
 
+/// A call that is over.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// Which.
+    pub attempt: AttemptId,
+    /// What came back.
+    pub reply: Reply,
+    /// Bytes of text that its stream showed, if it was streamed.
+    pub streamed_bytes: Option<i64>,
+}
+
 /// What a turn did.
 #[derive(Clone, Debug, Default)]
 pub struct Step {
@@ -63,18 +74,23 @@ impl Stepper {
         Ok(Stepper { context: Arc::new(context), books, flights: HashMap::new() })
     }
 
+    /// Ends it as SIGKILL would: nothing is written any more, and the database's lock is free.
+    pub async fn kill(self) {
+        self.context.store.close().await;
+    }
+
     /// One turn: `ended` are calls that are over, `progress` what is seen of those that are not.
     ///
     /// # Errors
     /// When the database fails. The daemon is not usable any more then.
     pub async fn step(
         &mut self,
-        ended: Vec<(AttemptId, Reply)>,
+        ended: Vec<End>,
         progress: Vec<(JobId, Progress)>,
     ) -> Result<Step, StoreError> {
-        let finished = ended.into_iter().filter_map(|(attempt, reply)| {
+        let finished = ended.into_iter().filter_map(|End { attempt, reply, streamed_bytes }| {
             let (call, sent_at) = self.flights.remove(&attempt)?;
-            Some(Finished::of(call, reply, sent_at))
+            Some(Finished::of(call, reply, sent_at, streamed_bytes))
         });
         let work = Work {
             finished: finished.collect(),

@@ -13,6 +13,7 @@ use super::writer::ending;
 use crate::config::{Config, StreamMode};
 use crate::domain::admission::{Plan, Situation, plan};
 use crate::domain::attempt::{Outcome, Progress};
+use crate::domain::estimate::Lesson;
 use crate::domain::job::{AttemptId, JobEvent, JobId, JobState};
 use crate::domain::limit::{Algorithm, OutputMode, Per, PoolSpec};
 use crate::domain::reason::Reason;
@@ -85,6 +86,7 @@ pub(super) async fn turn(
     mut work: Work,
 ) -> (Box<Books>, Done) {
     let mut done = Done::default();
+    books.ledger.see(&work.progress, context.now());
     let finished = std::mem::take(&mut work.finished);
     if let Err(error) = settle(&context, &mut books, finished, &mut done).await {
         done.trouble = Some(error);
@@ -110,13 +112,17 @@ async fn settle(
     }
     let now = context.now();
     let mut ledger = books.ledger.clone();
+    ledger.foresee(now);
     let mut endings = Vec::with_capacity(finished.len());
     for one in &finished {
         let jitter = context.entropy.unit();
         let ending = ending(one, &books.config.retry, now, jitter);
         let call = &one.lease.reservation;
-        ledger.settle(call, &ending.settlement, now);
-        ledger.learn(call, &one.reply, jitter, now);
+        let job = one.lease.job;
+        // First what its headers say: they belong to the call while it is in flight.
+        ledger.learn(job, call, &one.reply, jitter, now);
+        ledger.settle(job, call, &ending.settlement, now);
+        ledger.learn_size(job, call, lesson(one, &ending).as_ref(), now);
         endings.push(ending);
     }
     let pools: BTreeSet<&str> = finished.iter().map(|f| &*f.lease.reservation.pool.0).collect();
@@ -142,6 +148,16 @@ async fn settle(
     Ok(())
 }
 
+/// What an answer teaches about sizes.
+fn lesson(finished: &Finished, ending: &Ending) -> Option<Lesson> {
+    Some(Lesson {
+        body_bytes: finished.body_bytes,
+        usage: ending.usage?,
+        took: finished.reply.done_at.since(finished.sent_at),
+        streamed_bytes: finished.streamed_bytes,
+    })
+}
+
 /// What else is known after a settlement: shares, estimates, what became ready again.
 fn close(books: &mut Books, finished: &Finished, ending: &Ending) {
     let call = &finished.lease.reservation;
@@ -150,10 +166,6 @@ fn close(books: &mut Books, finished: &Finished, ending: &Ending) {
     let amounts = ending.settlement.amounts;
     let actual = amounts.input_tokens.saturating_add(amounts.output_tokens);
     books.shares.end(&call.queue, expected, actual);
-    if let Some(usage) = ending.usage {
-        let tokens = usage.limited_input();
-        books.estimator.observe(&call.queue, &call.model, finished.body_bytes, tokens);
-    }
     books.stale |= ending.next.event == JobEvent::Requeue;
     let job = finished.lease.job.0;
     match &finished.reply.outcome {
@@ -216,7 +228,7 @@ async fn reconfigure(
 ) -> Result<(), StoreError> {
     let now = context.now();
     let budgets = budgets(&context.store, &config.budgets, now).await?;
-    let open: Vec<_> = books.open.values().collect();
+    let open: Vec<_> = books.open.values().map(|(job, call)| (*job, call)).collect();
     books.ledger.reconfigure(config.pools.clone(), budgets, &open, now);
     // The key may be another one, the account may be in order again: the next call will tell.
     books.ledger.account.open(now);
@@ -289,8 +301,8 @@ async fn admit(
         now,
         ledger: &mut ledger,
         shares: &mut shares,
-        estimator: &books.estimator,
         free_permits,
+        whole: books.window.is_whole(),
     };
     let outline = plan(situation, &candidates);
     books.window.note(&outline.waits, now);
@@ -352,8 +364,8 @@ fn decide(
         now,
         ledger: &mut ledger,
         shares: &mut shares,
-        estimator: &books.estimator,
         free_permits,
+        whole: books.window.is_whole(),
     };
     let plan = plan(situation, &candidates);
     let starts = plan.starts.iter().map(|start| {
@@ -389,7 +401,7 @@ fn begin(context: &Context, books: &mut Books, ready: Ready, lease: Lease, done:
         return;
     };
     let pool = books.ledger.pool_of(&ready.candidate.model, lease.reservation.reserved_at);
-    books.open.insert(lease.attempt, lease.reservation.clone());
+    books.open.insert(lease.attempt, (lease.job, lease.reservation.clone()));
     done.calls.push(Call {
         stream: streams(&books.config, &pool, ready.candidate.max_tokens),
         lease,
@@ -405,7 +417,8 @@ fn streams(config: &Config, pool: &PoolSpec, max_tokens: i64) -> bool {
         && pool.limits.iter().filter(|limit| limit.per == Per::Minute).any(|limit| {
             match limit.algorithm {
                 Algorithm::Bucket { burst } => burst.is_none_or(|burst| burst < SHORT_BURST),
-                Algorithm::Window => false,
+                // The headers tell early that a call was counted, so it leaves earlier.
+                Algorithm::Window => true,
             }
         });
     match config.provider.stream {

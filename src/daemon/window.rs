@@ -46,6 +46,8 @@ pub(super) struct HeadWindow {
     paused: usize,
     /// Queues looked at since a job last started.
     looked_at: usize,
+    /// Some queue has more ready jobs than were read.
+    deeper: bool,
 }
 
 impl HeadWindow {
@@ -56,6 +58,11 @@ impl HeadWindow {
     /// Whether there are queues beyond it, so that it must move when nothing in it can start.
     pub(super) fn has_more(&self) -> bool {
         self.queues > QUEUES_MAX
+    }
+
+    /// Whether it holds every job that is ready.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.deeper && self.queues <= QUEUES_MAX
     }
 
     /// Whether every queue was looked at since a job last started.
@@ -127,8 +134,10 @@ impl HeadWindow {
         let most = i64::try_from(JOBS_MAX / queues.len().max(1)).unwrap_or(1);
         let mut wanted: Vec<(usize, Head)> = Vec::new();
         let mut seen: HashSet<JobId> = HashSet::new();
+        self.deeper = false;
         for queue in &queues {
             let heads = store.heads(queue, most).await?;
+            self.deeper |= i64::try_from(heads.len()).is_ok_and(|read| read >= most);
             seen.extend(heads.iter().map(|head| head.id));
             wanted.extend(heads.into_iter().enumerate());
         }
@@ -148,6 +157,7 @@ impl HeadWindow {
             }
             // The first of each queue is always taken, however large the others are.
             if rank > 0 && bytes + size > BYTES_MAX {
+                self.deeper = true;
                 continue;
             }
             bytes += size;

@@ -22,6 +22,10 @@ pub(super) fn ending(
     if !(finished.lease.reservation.reserved_at..=now).contains(&settlement.counted_at) {
         settlement.counted_at = now;
     }
+    settlement.taken_in_at = settlement.taken_in_at.min(settlement.counted_at);
+    if settlement.taken_in_at < finished.lease.reservation.reserved_at {
+        settlement.taken_in_at = settlement.counted_at;
+    }
     let mut ending = Ending {
         lease: finished.lease.clone(),
         settlement,

@@ -12,7 +12,7 @@ use super::job::JobId;
 use super::ledger::{Blocked, Check, Ledger};
 use super::limit::PoolName;
 use super::reason::Reason;
-use super::reservation::{CallSize, Reservation};
+use super::reservation::{Amounts, CallSize, Reservation};
 use super::time::{Millis, Timestamp};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -21,6 +21,9 @@ use std::sync::Arc;
 const PATIENCE: Millis = Millis::from_secs(2);
 /// A job that was passed over for this long is waited for, however long it takes.
 const PASSED_OVER_MAX: Millis = Millis::from_secs(30);
+
+/// When so much work is left of a pool, its long calls go first: the last answer comes sooner.
+const TAIL: Millis = Millis::from_secs(30);
 
 /// A ready job, read and measured beforehand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,17 @@ pub struct Candidate {
     pub unbounded: bool,
     /// Since when others have been let past it.
     pub passed_over_since: Option<Timestamp>,
+}
+
+impl Candidate {
+    fn size(&self, sizes: &Estimator) -> CallSize {
+        CallSize {
+            body_bytes: self.body_bytes,
+            max_tokens: self.max_tokens,
+            expected_input: sizes.input_tokens(&self.queue, &self.model, self.body_bytes),
+            expected_output: sizes.output_tokens(&self.queue, &self.model, self.max_tokens),
+        }
+    }
 }
 
 /// A job that starts, and what it sets aside.
@@ -89,36 +103,61 @@ pub struct Situation<'a> {
     pub ledger: &'a mut Ledger,
     /// A copy that the plan writes on.
     pub shares: &'a mut Shares,
-    /// What is known of sizes.
-    pub estimator: &'a Estimator,
     /// Calls that may go out at once.
     pub free_permits: usize,
+    /// Whether the candidates are all that is ready.
+    pub whole: bool,
 }
 
 /// Decides which of the candidates start.
 pub fn plan(mut situation: Situation<'_>, candidates: &[Candidate]) -> Plan {
     let mut plan = Plan::default();
+    situation.ledger.foresee(situation.now);
     let mut closed: HashMap<PoolName, Blocked> = HashMap::new();
+    let tails = tails(&mut situation, candidates);
     let mut by_priority: BTreeMap<i64, Vec<&Candidate>> = BTreeMap::new();
     for candidate in candidates {
         by_priority.entry(-candidate.priority).or_default().push(candidate);
     }
     for class in by_priority.values() {
-        plan_class(&mut situation, class, &mut closed, &mut plan);
+        plan_class(&mut situation, class, &tails, &mut closed, &mut plan);
     }
     plan
+}
+
+/// Expected output of the jobs whose pool has less than [`TAIL`] of work left.
+fn tails(situation: &mut Situation<'_>, candidates: &[Candidate]) -> BTreeMap<JobId, i64> {
+    let mut left: BTreeMap<PoolName, (Amounts, Vec<(JobId, i64)>)> = BTreeMap::new();
+    if !situation.whole {
+        return BTreeMap::new();
+    }
+    for candidate in candidates {
+        let pool = situation.ledger.pool_of(&candidate.model, situation.now);
+        let size = candidate.size(&situation.ledger.sizes);
+        let (sum, jobs) = left.entry(pool.name.clone()).or_default();
+        sum.requests += 1;
+        sum.input_tokens = sum.input_tokens.saturating_add(size.expected_input);
+        sum.output_tokens = sum.output_tokens.saturating_add(size.expected_output);
+        jobs.push((candidate.job, size.expected_output));
+    }
+    let short = left
+        .into_iter()
+        .filter(|(pool, (sum, _))| situation.ledger.time_for(pool, sum) <= TAIL)
+        .flat_map(|(_, (_, jobs))| jobs);
+    short.collect()
 }
 
 /// One priority: queues take turns, the one that is furthest behind first.
 fn plan_class(
     situation: &mut Situation<'_>,
     class: &[&Candidate],
+    tails: &BTreeMap<JobId, i64>,
     closed: &mut HashMap<PoolName, Blocked>,
     plan: &mut Plan,
 ) {
     let mut lines: BTreeMap<Arc<str>, std::vec::IntoIter<&Candidate>> = BTreeMap::new();
     let mut sorted: Vec<&Candidate> = class.to_vec();
-    sorted.sort_by_key(|candidate| candidate.job);
+    sorted.sort_by_key(|candidate| (-tails.get(&candidate.job).unwrap_or(&0), candidate.job));
     let queues: BTreeSet<Arc<str>> = sorted.iter().map(|one| Arc::clone(&one.queue)).collect();
     for queue in queues {
         let line: Vec<&Candidate> =
@@ -159,17 +198,7 @@ fn consider(
     if let Some(blocked) = closed.get(&pool.name) {
         return plan.hold_back(candidate, *blocked, false);
     }
-    let estimator = situation.estimator;
-    let size = CallSize {
-        body_bytes: candidate.body_bytes,
-        max_tokens: candidate.max_tokens,
-        expected_input: estimator.input_tokens(
-            &candidate.queue,
-            &candidate.model,
-            candidate.body_bytes,
-        ),
-        expected_output: estimator.output_tokens(pool.output_mode, candidate.max_tokens),
-    };
+    let size = candidate.size(&situation.ledger.sizes);
     let call = Reservation::new(&pool, &candidate.queue, &candidate.model, size, now);
     match situation.ledger.check(&call, candidate.unbounded, now) {
         Check::Unbounded => plan.unbounded.push(candidate.job),
@@ -178,7 +207,7 @@ fn consider(
             plan.hold_back(candidate, blocked, false);
         }
         Check::Go => {
-            situation.ledger.reserve(&call);
+            situation.ledger.reserve(candidate.job, &call);
             let tokens = call.expected.input_tokens.saturating_add(call.expected.output_tokens);
             situation.shares.start(&candidate.queue, tokens);
             situation.free_permits -= 1;

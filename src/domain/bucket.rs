@@ -8,6 +8,7 @@
 //! Invariant: the mirror never runs ahead of what it mirrors: a full bucket refills only once the
 //! call that takes from it must have arrived.
 
+use super::production::Curve;
 use super::time::{Millis, Timestamp};
 
 /// Where an unknown burst begins: as one who "enforces 60 a minute as one a second" would allow,
@@ -24,23 +25,16 @@ const WIDEN_AFTER_SEEN: Millis = Millis::from_secs(5);
 /// From the reservation of a call to its arrival: a commit, perhaps a connection, the way. A bucket
 /// of less than four times this loses no more than a quarter to it.
 const ON_THE_WAY: Millis = Millis(500);
-
-/// What one call takes out of one limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Charge {
-    /// Taken when the call is sent, as the provider does.
-    pub debit: i64,
-    /// Expected to be taken while the call runs; set aside until it is settled, so that refill
-    /// before the production is not spent twice.
-    pub held: i64,
-}
-
-impl Charge {
-    /// Both parts.
-    pub fn total(self) -> i64 {
-        self.debit.saturating_add(self.held)
-    }
-}
+/// Waiting for output to be written, it is not looked at more often.
+const LOOK_AGAIN: Millis = Millis(25);
+/// What others use is averaged over about this time.
+const SMOOTH: Millis = Millis::from_secs(15);
+/// Headers round tokens to so many, and say zero for less than half of it.
+const ROUNDING: i64 = 1_000;
+/// A drift that lasts is believed from this part of the bucket on.
+const LASTING_PART: i64 = 400;
+/// No more than this part of a bucket is kept as a margin.
+const MARGIN_PART: i64 = 5;
 
 /// The mirrored level of one limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +45,49 @@ pub struct Bucket {
     level: i64,
     as_of: Timestamp,
     held: i64,
+    /// What others use, in tokens a period.
+    others: i64,
+    /// Tokens taken off because others had used them.
+    corrected: i64,
+    observed_at: Timestamp,
+    drift: Drift,
+}
+
+/// How far headers were from the level lately: running means, in tokens × [`Drift::FINE`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Drift {
+    now: i64,
+    then: i64,
+}
+
+impl Drift {
+    const FINE: i64 = 64;
+    /// Weight of the newest: rounding to thousands is ± 70 after so many.
+    const NEWEST: i64 = 16;
+
+    /// One more; gives what both means agree on.
+    fn add(&mut self, now: i64, then: i64) -> i64 {
+        let mean = |mean: &mut i64, one: i64| {
+            *mean += (one.saturating_mul(Drift::FINE) - *mean) / Drift::NEWEST;
+        };
+        mean(&mut self.now, now);
+        mean(&mut self.then, then);
+        closer(self.now, self.then) / Drift::FINE
+    }
+
+    fn corrected(&mut self, tokens: i64) {
+        self.now += tokens.saturating_mul(Drift::FINE);
+        self.then += tokens.saturating_mul(Drift::FINE);
+    }
+}
+
+/// The one that says less, or nothing when they contradict each other.
+fn closer(one: i64, other: i64) -> i64 {
+    match (one.signum(), other.signum()) {
+        (-1, -1) => one.max(other),
+        (1, 1) => one.min(other),
+        _ => 0,
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +108,18 @@ impl Bucket {
             Some(span) => Burst::Told(span),
             None => Burst::Learned { span: FIRST_BURST.min(period), since: now, seen: 0 },
         };
-        let mut bucket = Bucket { rate, period, burst, level: 0, as_of: now, held: 0 };
+        let mut bucket = Bucket {
+            rate,
+            period,
+            burst,
+            level: 0,
+            as_of: now,
+            held: 0,
+            others: 0,
+            corrected: 0,
+            observed_at: now,
+            drift: Drift::default(),
+        };
         bucket.level = bucket.capacity_shares();
         bucket
     }
@@ -96,6 +144,7 @@ impl Bucket {
         self.level = self.capacity_shares().saturating_sub(self.in_shares(lacking));
         self.as_of = now;
         self.held = old.held;
+        self.others = old.others.min(self.rate - self.rate / 20);
     }
 
     /// Tokens that fit at all.
@@ -113,14 +162,16 @@ impl Bucket {
 
     /// The level in shares at `now`, in-flight production not yet taken off.
     pub fn shares(&self, now: Timestamp) -> i64 {
-        let refill = self.rate.saturating_mul(now.since(self.as_of).0);
+        let refill = self.net_rate().saturating_mul(now.since(self.as_of).0);
         self.level.saturating_add(refill).min(self.capacity_shares())
     }
 
     /// The level to be written down: without the refill that has not begun yet, so that time
-    /// alone makes it right again.
-    pub fn lasting_shares(&self, now: Timestamp) -> i64 {
-        self.shares(now).saturating_sub(self.rate.saturating_mul(self.as_of.since(now).0))
+    /// alone makes it right again, and with what was `taken` for calls that are not settled:
+    /// whoever reads it settles them in full.
+    pub fn lasting_shares(&self, taken: i64, now: Timestamp) -> i64 {
+        let level = self.shares(now).saturating_add(self.in_shares(taken));
+        level.saturating_sub(self.net_rate().saturating_mul(self.as_of.since(now).0))
     }
 
     /// Whole tokens that may be given out now; negative in debt.
@@ -134,51 +185,93 @@ impl Bucket {
     }
 
     /// Whether a call of this size may go: it fits, or it never would and the bucket is full.
-    pub fn fits(&self, amount: i64, now: Timestamp) -> bool {
-        amount <= self.available(now)
-            || (amount > self.capacity()
-                && self.held == 0
-                && self.shares(now) == self.capacity_shares())
+    pub fn fits(&self, debit: i64, now: Timestamp) -> bool {
+        let level = self.shares(now);
+        self.in_shares(debit) <= level || (debit > self.capacity() && self.is_full(now))
     }
 
-    /// How long until refill alone lets a call of this size go; `None` when it never does
-    /// while the calls in flight hold what they hold.
-    pub fn wait(&self, amount: i64, now: Timestamp) -> Option<Millis> {
-        if self.fits(amount, now) {
-            return Some(Millis::ZERO);
+    /// How long until refill alone lets a call of this size go.
+    pub fn wait(&self, debit: i64, now: Timestamp) -> Millis {
+        if self.fits(debit, now) {
+            return Millis::ZERO;
         }
-        let giant = amount > self.capacity();
-        let wanted = self.in_shares(amount.saturating_add(self.held));
-        let wanted = if giant && self.held == 0 { self.capacity_shares() } else { wanted };
-        if wanted > self.capacity_shares() {
-            return None;
+        let wanted = self.in_shares(debit).min(self.capacity_shares());
+        self.refills(wanted.saturating_sub(self.shares(now)), now)
+    }
+
+    /// How long to wait until the level, after `debit`, stays at `margin` or above while output is
+    /// written as foreseen. Zero: a call may go.
+    pub fn wait_for_output(
+        &self,
+        debit: i64,
+        curve: &Curve,
+        margin: i64,
+        now: Timestamp,
+    ) -> Millis {
+        // Somebody else shows in the headers alone, and near zero those say nothing.
+        let rounding = if self.others > 0 { ROUNDING } else { 0 };
+        let margin = margin.saturating_add(rounding).min(self.capacity() / MARGIN_PART);
+        let lowest = self.lowest(debit, curve, now) - real(margin);
+        if lowest >= 0.0 {
+            return Millis::ZERO;
         }
-        let missing = wanted.saturating_sub(self.shares(now)).max(1);
+        #[expect(clippy::cast_possible_truncation, reason = "a number of tokens")]
+        let missing = (-lowest).ceil() as i64;
+        self.refills(self.in_shares(missing), now).max(LOOK_AGAIN)
+    }
+
+    /// The lowest level that is foreseen.
+    fn lowest(&self, debit: i64, curve: &Curve, now: Timestamp) -> f64 {
+        let per_ms = real(self.net_rate()) / real(self.period.0);
+        let capacity = real(self.capacity_shares()) / real(self.period.0);
+        let mut level = real(self.shares(now)) / real(self.period.0) - real(debit);
+        let mut lowest = f64::INFINITY;
+        let (mut before, mut taken) = (Millis::ZERO, 0.0);
+        for (ahead, tokens) in curve.tokens() {
+            level += per_ms * real(ahead.0 - before.0) - (tokens - taken);
+            level = level.min(capacity);
+            lowest = lowest.min(level);
+            (before, taken) = (ahead, tokens);
+        }
+        lowest
+    }
+
+    /// Whether nothing is missing.
+    pub fn is_full(&self, now: Timestamp) -> bool {
+        self.shares(now) == self.capacity_shares()
+    }
+
+    fn refills(&self, shares: i64, now: Timestamp) -> Millis {
         let not_begun = self.as_of.since(now).0;
-        let refill = (missing.saturating_add(self.rate - 1) / self.rate).max(1);
-        Some(Millis(refill.saturating_add(not_begun)))
+        let rate = self.net_rate();
+        let refill = (shares.saturating_add(rate - 1) / rate).max(1);
+        Millis(refill.saturating_add(not_begun))
     }
 
-    /// Takes a call's charge.
-    pub fn reserve(&mut self, charge: Charge, now: Timestamp) {
+    /// Takes what a call takes when it is sent.
+    pub fn reserve(&mut self, debit: i64, now: Timestamp) {
         self.touch(now);
-        if charge.debit > 0 {
+        if debit > 0 {
             self.hold_refill_back(now);
         }
-        self.level = self.level.saturating_sub(self.in_shares(charge.debit));
-        self.held = self.held.saturating_add(charge.held);
+        self.level = self.level.saturating_sub(self.in_shares(debit));
     }
 
-    /// Sets aside again what a restored level does not contain: a call still in flight.
-    pub fn adopt(&mut self, charge: Charge) {
-        self.held = self.held.saturating_add(charge.held);
-    }
-
-    /// Ends a charge: `actual` is what the call took in the end.
-    pub fn settle(&mut self, charge: Charge, actual: i64, now: Timestamp) {
+    /// Takes output that was written.
+    pub fn draw(&mut self, tokens: i64, now: Timestamp) {
         self.touch(now);
-        self.held = self.held.saturating_sub(charge.held).max(0);
-        let more = self.in_shares(actual.saturating_sub(charge.debit));
+        self.level = self.level.saturating_sub(self.in_shares(tokens));
+    }
+
+    /// What the calls in flight will still take, as reserved.
+    pub fn set_held(&mut self, tokens: i64) {
+        self.held = tokens;
+    }
+
+    /// Ends a call of which `taken` is off the level already: `actual` is what it took in the end.
+    pub fn settle(&mut self, taken: i64, actual: i64, now: Timestamp) {
+        self.touch(now);
+        let more = self.in_shares(actual.saturating_sub(taken));
         self.level = self.level.saturating_sub(more).min(self.capacity_shares());
     }
 
@@ -195,17 +288,51 @@ impl Bucket {
         }
     }
 
-    /// Lowers the level to what the provider's headers say is left; never raises it.
+    /// The level now, to be compared with what the provider's headers will say of this moment.
     ///
-    /// The provider's figure already lacks what the calls in flight have produced so far, so
-    /// only what is below level − held is somebody else's doing.
-    pub fn correct(&mut self, remaining: i64, tolerance: i64, now: Timestamp) {
+    /// What is corrected in between is left out: the headers of all calls in flight show the same
+    /// drift, and it must be corrected once.
+    pub fn mark(&self, now: Timestamp) -> i64 {
+        (self.shares(now) / self.period.0).saturating_add(self.corrected)
+    }
+
+    /// Compares the level with what the provider's headers say is left, and lowers it when somebody
+    /// else has used the key; never raises it. What is used so again and again is a rate.
+    ///
+    /// Headers may be of the moment when the call arrived (`then`) or of the moment when they were
+    /// written: only what both show is believed. A drift beyond `tolerance` (rounding, and what calls
+    /// in flight may have written unseen) counts at once, a smaller one when it lasts.
+    pub fn correct(&mut self, remaining: i64, then: Option<i64>, tolerance: i64, now: Timestamp) {
         self.touch(now);
         if let Burst::Learned { seen, .. } = &mut self.burst {
             *seen = remaining.max(*seen);
         }
-        let seen = self.in_shares(remaining.saturating_add(tolerance).saturating_add(self.held));
-        self.level = self.level.min(seen);
+        let drift_now = remaining.saturating_sub(self.level / self.period.0);
+        let drift_then = then.map_or(drift_now, |mark| {
+            remaining.saturating_sub(mark.saturating_sub(self.corrected))
+        });
+        let passed = now.since(self.observed_at).min(SMOOTH);
+        self.observed_at = self.observed_at.max(now);
+        let lasting = self.drift.add(drift_now, drift_then);
+        let least = (self.capacity() / LASTING_PART).max(2);
+        let sudden = (closer(drift_now, drift_then) + tolerance).min(0);
+        let missing = if lasting < -least { -lasting } else { 0 }.max(-sudden);
+        let per_period = |tokens: i64| tokens.saturating_mul(self.period.0) / SMOOTH.0;
+        if missing > 0 {
+            self.others = (self.others + per_period(missing)).min(self.rate - self.rate / 20);
+            self.level = self.level.saturating_sub(self.in_shares(missing));
+            self.corrected = self.corrected.saturating_add(missing);
+            self.drift.corrected(missing);
+        } else if lasting > least {
+            // They use less than was thought.
+            let less = per_period(lasting).saturating_mul(passed.0) / SMOOTH.0;
+            self.others = (self.others - less).max(0);
+        }
+    }
+
+    /// What others use of the limit, in tokens a period.
+    pub fn others(&self) -> i64 {
+        self.others
     }
 
     /// Doubles an unknown burst after a quiet while. Returns whether it did.
@@ -234,6 +361,11 @@ impl Bucket {
         }
     }
 
+    /// What is left of the rate by others.
+    fn net_rate(&self) -> i64 {
+        (self.rate - self.others).max(1)
+    }
+
     fn touch(&mut self, now: Timestamp) {
         self.level = self.shares(now);
         self.as_of = self.as_of.max(now);
@@ -250,199 +382,11 @@ impl Bucket {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const T0: Timestamp = Timestamp(1_700_000_000_000);
-
-    fn minute(rate: i64, burst_secs: i64) -> Bucket {
-        Bucket::full(rate, Millis::MINUTE, Some(Millis::from_secs(burst_secs)), T0)
-    }
-
-    fn debit(amount: i64) -> Charge {
-        Charge { debit: amount, held: 0 }
-    }
-
-    #[test]
-    fn refill_is_exact_for_odd_rates() {
-        let mut bucket = minute(7, 60);
-        bucket.reserve(debit(7), T0);
-        // 7 a minute is one in 8,571.43 ms; a thousand looks in between change nothing.
-        for ms in (0..60_000).step_by(60) {
-            let now = T0 + ON_THE_WAY + Millis(ms);
-            bucket.reserve(debit(0), now);
-            assert_eq!(bucket.available(now), 7 * ms / 60_000);
-        }
-        assert_eq!(bucket.available(T0 + ON_THE_WAY + Millis::MINUTE), 7);
-    }
-
-    #[test]
-    fn debt_is_paid_by_refill_alone() {
-        let mut bucket = minute(60, 60);
-        bucket.reserve(debit(60), T0);
-        bucket.settle(debit(60), 180, T0);
-        assert_eq!(bucket.available(T0), -120);
-        assert_eq!(bucket.available(T0 + ON_THE_WAY + Millis::MINUTE), -60);
-        assert_eq!(bucket.wait(1, T0), Some(Millis(121_000 + ON_THE_WAY.0)));
-    }
-
-    #[test]
-    fn a_call_in_flight_is_not_refilled_away() {
-        let mut bucket = minute(600, 60);
-        bucket.reserve(Charge { debit: 0, held: 500 }, T0);
-        let later = T0 + Millis::HOUR;
-        assert_eq!(bucket.available(later), 100);
-        assert_eq!(bucket.wait(200, later), None, "only its end makes room");
-        bucket.settle(Charge { debit: 0, held: 500 }, 300, later);
-        assert_eq!(bucket.available(later), 300);
-    }
-
-    #[test]
-    fn a_giant_goes_only_when_full_and_alone() {
-        let mut bucket = minute(100, 60);
-        assert!(bucket.fits(150, T0));
-        bucket.reserve(Charge { debit: 0, held: 1 }, T0);
-        assert!(!bucket.fits(150, T0));
-        bucket.settle(Charge { debit: 0, held: 1 }, 1, T0);
-        assert!(!bucket.fits(150, T0));
-        let full = T0 + bucket.wait(150, T0).unwrap();
-        assert!(bucket.fits(150, full));
-    }
-
-    #[test]
-    fn time_backwards_refills_nothing() {
-        let mut bucket = minute(60, 60);
-        bucket.reserve(debit(60), T0);
-        bucket.reserve(debit(0), T0 - Millis::HOUR);
-        assert_eq!(bucket.available(T0), 0);
-        assert_eq!(bucket.available(T0 + ON_THE_WAY + Millis::SECOND), 1);
-    }
-
-    #[test]
-    fn what_is_written_down_is_right_again_by_time_alone() {
-        let mut bucket = minute(600, 60);
-        bucket.reserve(debit(600), T0);
-        let early = T0 + Millis(100);
-        let mut restored = minute(600, 60);
-        restored.restore(bucket.lasting_shares(early), early, None);
-        assert!(restored.available(early) <= bucket.available(early));
-        for ms in [500, 600, 7_000, 70_000] {
-            let now = T0 + Millis(ms);
-            assert_eq!(restored.shares(now), bucket.shares(now), "{ms}");
-        }
-    }
-
-    #[test]
-    fn an_unknown_burst_starts_low_widens_and_halves() {
-        let mut bucket = Bucket::full(1_200, Millis::MINUTE, None, T0);
-        assert_eq!(bucket.capacity(), 100);
-        assert!(!bucket.widen(T0 + Millis::SECOND));
-        let later = T0 + WIDEN_AFTER;
-        assert!(bucket.widen(later));
-        assert_eq!(bucket.capacity(), 200);
-        bucket.empty(later + Millis::from_secs(10));
-        assert_eq!(bucket.capacity(), 100);
-        assert_eq!(bucket.available(later + Millis::from_secs(10)), 0);
-    }
-
-    #[test]
-    fn headers_that_show_more_widen_it_sooner() {
-        let mut bucket = Bucket::full(1_200, Millis::MINUTE, None, T0);
-        let later = T0 + WIDEN_AFTER_SEEN;
-        bucket.correct(199, 0, T0);
-        assert!(!bucket.widen(later));
-        bucket.correct(200, 0, T0);
-        assert!(bucket.widen(later));
-        assert_eq!((bucket.capacity(), bucket.available(later)), (200, 100));
-    }
-
-    #[test]
-    fn headers_only_lower() {
-        let mut bucket = minute(1_000, 60);
-        bucket.correct(2_000, 0, T0);
-        assert_eq!(bucket.available(T0), 1_000);
-        bucket.correct(300, 50, T0);
-        assert_eq!(bucket.available(T0), 350);
-    }
-
-    proptest! {
-        /// Whatever is planned by `fits` (giants aside) never takes more than
-        /// capacity + rate × time in any stretch that starts at the beginning.
-        #[test]
-        fn never_over_capacity_plus_refill(
-            rate in 1_i64..10_000,
-            burst in 1_i64..60,
-            steps in prop::collection::vec((0_i64..5_000, 1_i64..500), 1..200),
-        ) {
-            let mut bucket = minute(rate, burst);
-            let (mut now, mut taken) = (T0, 0_i64);
-            for (ms, amount) in steps {
-                now = now + Millis(ms);
-                if amount <= bucket.capacity() && bucket.fits(amount, now) {
-                    bucket.reserve(debit(amount), now);
-                    taken += amount;
-                }
-                let allowed = bucket.capacity() * 60_000 + rate * now.since(T0).0;
-                prop_assert!(taken * 60_000 <= allowed.max(60_000 * bucket.capacity()) + 60_000);
-                prop_assert!(bucket.available(now) >= 0);
-            }
-        }
-
-        /// The wait is exact: at its end the call fits, a millisecond before it does not.
-        #[test]
-        fn wait_is_exact(rate in 1_i64..100_000, spent in 0_i64..200, amount in 1_i64..100) {
-            let mut bucket = minute(rate.max(100), 60);
-            let spent = spent * rate.max(100) / 100;
-            bucket.reserve(debit(spent), T0);
-            let wait = bucket.wait(amount, T0).unwrap();
-            prop_assert!(bucket.fits(amount, T0 + wait));
-            if wait > Millis::ZERO {
-                prop_assert!(!bucket.fits(amount, T0 + wait - Millis(1)) );
-            }
-        }
-
-        /// However long each call is on its way, the provider's own bucket always has enough.
-        #[test]
-        fn never_ahead_of_the_provider(
-            calls in prop::collection::vec((0_i64..3_000, 1_i64..20, 0..=ON_THE_WAY.0), 1..200),
-        ) {
-            let mut mirror = Bucket::full(600, Millis::MINUTE, Some(Millis::from_secs(3)), T0);
-            let mut now = T0;
-            let mut arrivals: Vec<(Timestamp, i64)> = Vec::new();
-            for (gap, amount, way) in calls {
-                // Now and then it waits as long as it must, now and then it comes by chance.
-                now = now + if gap < 1_500 { mirror.wait(amount, now).unwrap() } else { Millis(gap) };
-                if mirror.fits(amount, now) {
-                    mirror.reserve(debit(amount), now);
-                    arrivals.push((now + Millis(way), amount));
-                }
-            }
-            arrivals.sort();
-            let (capacity, mut level, mut at) = (30 * 60_000, 30 * 60_000, T0);
-            for (arrival, amount) in arrivals {
-                level = (level + 600 * arrival.since(at).0).min(capacity) - amount * 60_000;
-                at = arrival;
-                prop_assert!(level >= 0, "{level}");
-            }
-        }
-
-        /// reserved + settled + available is conserved, in whatever order calls end.
-        #[test]
-        fn conserved(calls in prop::collection::vec((0_i64..100, 0_i64..100, 0_i64..300), 1..50)) {
-            let mut bucket = minute(1_000_000, 60);
-            let start = bucket.available(T0);
-            let mut used = 0;
-            for (debit, held, _) in &calls {
-                bucket.reserve(Charge { debit: *debit, held: *held }, T0);
-            }
-            for (debit, held, actual) in &calls {
-                bucket.settle(Charge { debit: *debit, held: *held }, *actual, T0);
-                used += actual;
-            }
-            prop_assert_eq!(bucket.held(), 0);
-            prop_assert_eq!(bucket.available(T0), start - used);
-        }
-    }
+#[expect(clippy::cast_precision_loss, reason = "forecasts may round; levels are kept exactly")]
+fn real(number: i64) -> f64 {
+    number as f64
 }
+
+#[cfg(test)]
+#[path = "bucket_tests.rs"]
+mod tests;

@@ -3,12 +3,14 @@
 //! Invariant: it is derived from the `attempts` rows and their snapshots; whatever it says was
 //! committed first. A change is made on a copy, and the copy takes its place after the commit.
 
-use super::attempt::{FailureKind, Outcome, Reply};
-use super::bucket::Charge;
+use super::attempt::{FailureKind, Outcome, Progress, Reply};
 use super::budget::{Budget, Wall};
+use super::estimate::{Estimator, Lesson};
 use super::gate::{Closed, Gate, Passage};
+use super::job::JobId;
 use super::limit::{Dimension, LimitSource, LimitSpec, Per, PoolName, PoolSpec};
 use super::pool::{Level, Meter, Pool};
+use super::production::{Flow, Prospect};
 use super::reason::Reason;
 use super::reservation::{Amounts, Reservation, Settlement};
 use super::time::{Millis, Timestamp, Unit};
@@ -35,7 +37,7 @@ pub enum Check {
 }
 
 /// Every limit and every budget.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Ledger {
     /// In the order in which they are matched.
     pub pools: Vec<Pool>,
@@ -43,13 +45,15 @@ pub struct Ledger {
     pub budgets: Vec<Budget>,
     /// Closed by spend limits and rejected keys: stops every call.
     pub account: Gate,
+    /// How large calls are.
+    pub sizes: Estimator,
 }
 
 impl Ledger {
     /// Untouched limits; budgets come with their sums.
     pub fn new(pools: Vec<PoolSpec>, budgets: Vec<Budget>, now: Timestamp) -> Ledger {
         let pools = pools.into_iter().map(|spec| Pool::new(spec, now)).collect();
-        Ledger { pools, budgets, account: Gate::default() }
+        Ledger { pools, budgets, account: Gate::default(), sizes: Estimator::default() }
     }
 
     /// Takes over new limits and budgets. A limit that is the same keeps its level; one that
@@ -58,11 +62,11 @@ impl Ledger {
         &mut self,
         pools: Vec<PoolSpec>,
         budgets: Vec<Budget>,
-        open: &[&Reservation],
+        open: &[(JobId, &Reservation)],
         now: Timestamp,
     ) {
         let mut fresh = Ledger::new(pools, budgets, now);
-        for call in open {
+        for (_, call) in open {
             for budget in fresh.budgets.iter_mut().filter(|one| one.spec.covers(&call.queue)) {
                 budget.adopt(&call.worst, call.reserved_at);
             }
@@ -72,16 +76,17 @@ impl Ledger {
             if let Some(old) = old {
                 pool.inherit(old, now);
             }
-            let calls = open.iter().filter(|call| call.pool == pool.spec.name);
+            let calls = open.iter().filter(|(_, call)| call.pool == pool.spec.name);
             pool.in_flight = u32::try_from(calls.clone().count()).unwrap_or(u32::MAX);
             for meter in &mut pool.meters {
                 let known =
                     old.is_some_and(|old| old.meters.iter().any(|one| one.continues(meter)));
                 if !known {
-                    calls.clone().for_each(|call| meter.adopt(call));
+                    calls.clone().for_each(|(_, call)| meter.adopt(call));
                 }
             }
         }
+        fresh.sizes = std::mem::take(&mut self.sizes);
         fresh.account = self.account.clone();
         *self = fresh;
     }
@@ -127,10 +132,12 @@ impl Ledger {
         if pool.is_unknown() && pool.in_flight >= pool.trust {
             return Check::Wait(Blocked { reason: Reason::Concurrency, ready_at: None });
         }
-        let waits = pool.meters.iter().map(|meter| {
-            let charge = call.expected.charge(meter.spec.dimension, call.mode);
-            (meter.wait(charge.total(), now), meter.spec.dimension)
-        });
+        let prospect = self.sizes.prospect(&call.queue, &call.model);
+        let outlook = Flow::new(call, prospect).outlook(now);
+        let waits = pool
+            .meters
+            .iter()
+            .map(|meter| (pool.wait(meter, call, &outlook, now), meter.spec.dimension));
         let length = |wait: &Option<Millis>| wait.unwrap_or(Millis(i64::MAX));
         let longest = waits
             .filter(|(wait, _)| *wait != Some(Millis::ZERO))
@@ -144,8 +151,18 @@ impl Ledger {
         }
     }
 
+    /// How long the limits of a pool need for so much, when nothing is stored up.
+    pub fn time_for(&self, pool: &PoolName, amounts: &Amounts) -> Millis {
+        let pool = self.pools.iter().find(|one| one.spec.name == *pool);
+        let spans = pool.iter().flat_map(|pool| &pool.meters).map(|meter| {
+            let LimitSpec { dimension, per, amount, .. } = meter.spec;
+            Millis(amounts.of(dimension).saturating_mul(per.span().0) / amount.max(1))
+        });
+        spans.max().unwrap_or(Millis::ZERO)
+    }
+
     /// Takes a call's reservation.
-    pub fn reserve(&mut self, call: &Reservation) {
+    pub fn reserve(&mut self, job: JobId, call: &Reservation) {
         let now = call.reserved_at;
         if self.account.passage(now) == Passage::Probe {
             self.account.passed(now);
@@ -153,62 +170,81 @@ impl Ledger {
         for budget in self.budgets.iter_mut().filter(|budget| budget.spec.covers(&call.queue)) {
             budget.reserve(&call.worst);
         }
+        self.sizes.begin(job, call);
+        let flow = Flow::new(call, self.sizes.prospect(&call.queue, &call.model));
         let Some(pool) = self.pool_mut(&call.pool) else {
             return;
         };
         if pool.gate.passage(now) == Passage::Probe {
             pool.gate.passed(now);
         }
-        pool.in_flight += 1;
-        for meter in &mut pool.meters {
-            let charge = call.expected.charge(meter.spec.dimension, call.mode);
-            match &mut meter.level {
-                Level::Bucket(bucket) => bucket.reserve(charge, now),
-                Level::Window(window) => window.reserve(charge, now),
-            }
-        }
+        pool.reserve(job, call, flow, now);
     }
 
     /// Enters a reservation of an earlier daemon that restored levels do not show as in flight.
-    pub fn adopt(&mut self, call: &Reservation) {
+    pub fn adopt(&mut self, job: JobId, call: &Reservation, now: Timestamp) {
         for budget in self.budgets.iter_mut().filter(|budget| budget.spec.covers(&call.queue)) {
             budget.adopt(&call.worst, call.reserved_at);
         }
         let Some(pool) = self.pool_mut(&call.pool) else {
             return;
         };
-        pool.in_flight += 1;
-        pool.meters.iter_mut().for_each(|meter| meter.adopt(call));
+        pool.adopt(job, call, Flow::new(call, Prospect::default()), now);
     }
 
     /// Ends a call's reservation.
-    pub fn settle(&mut self, call: &Reservation, end: &Settlement, now: Timestamp) {
+    pub fn settle(&mut self, job: JobId, call: &Reservation, end: &Settlement, now: Timestamp) {
         for budget in self.budgets.iter_mut().filter(|budget| budget.spec.covers(&call.queue)) {
             budget.settle(&call.worst, call.reserved_at, end.nanousd, end.tokens);
         }
-        let Some(pool) = self.pool_mut(&call.pool) else {
-            return;
-        };
-        pool.in_flight = pool.in_flight.saturating_sub(1);
-        for meter in &mut pool.meters {
-            let dimension = meter.spec.dimension;
-            let charge = call.expected.charge(dimension, call.mode);
-            let actual = end.amounts.of(dimension);
-            match &mut meter.level {
-                Level::Bucket(bucket) => bucket.settle(charge, actual, now),
-                Level::Window(window) => window.settle(charge, actual, end.counted_at, now),
+        if let Some(pool) = self.pool_mut(&call.pool) {
+            pool.settle(job, call, end, now);
+        }
+    }
+
+    /// Learns how large a call was, of which there may be an answer to learn from.
+    pub fn learn_size(
+        &mut self,
+        job: JobId,
+        call: &Reservation,
+        lesson: Option<&Lesson>,
+        now: Timestamp,
+    ) {
+        self.sizes.end(job, call, lesson, now);
+    }
+
+    /// Streams show how far their answers are.
+    pub fn see(&mut self, progress: &[(JobId, Progress)], now: Timestamp) {
+        for pool in &mut self.pools {
+            for (job, progress) in progress {
+                pool.production.see(*job, *progress, |model| self.sizes.pace(model), now);
             }
         }
     }
 
+    /// Takes off what was written until now, and looks ahead with what is known now.
+    pub fn foresee(&mut self, now: Timestamp) {
+        for pool in &mut self.pools {
+            pool.advance(now);
+            pool.production.foresee(now, |queue, model| self.sizes.prospect(queue, model));
+        }
+    }
+
     /// What a reply says about the provider, the account and the pool, beside its cost.
-    pub fn learn(&mut self, call: &Reservation, reply: &Reply, jitter: Unit, now: Timestamp) {
+    pub fn learn(
+        &mut self,
+        job: JobId,
+        call: &Reservation,
+        reply: &Reply,
+        jitter: Unit,
+        now: Timestamp,
+    ) {
         let sent_at = call.reserved_at;
         self.learn_account(reply, sent_at, now);
         let Some(pool) = self.pool_mut(&call.pool) else {
             return;
         };
-        pool.observe(&reply.limits, now);
+        pool.observe(job, &reply.limits, now);
         match &reply.outcome {
             Outcome::Completed(_) => {
                 pool.trust = pool.trust.saturating_add(1);
@@ -329,7 +365,7 @@ impl Ledger {
             let amount = past.amounts.of(meter.spec.dimension);
             match &mut meter.level {
                 Level::Window(window) => window.record(amount, past.counted_at),
-                Level::Bucket(bucket) if !known => bucket.settle(Charge::default(), amount, now),
+                Level::Bucket(bucket) if !known => bucket.settle(0, amount, now),
                 Level::Bucket(_) => {}
             }
         }

@@ -5,6 +5,8 @@ use crate::domain::limit::{Algorithm, OutputMode};
 use crate::domain::reservation::CallSize;
 use proptest::prelude::*;
 
+/// Most tests have one call in flight.
+const JOB: JobId = JobId(1);
 const T0: Timestamp = Timestamp(1_700_000_000_000);
 const MODEL: &str = "claude-sonnet-5";
 
@@ -76,8 +78,8 @@ fn fail(kind: FailureKind) -> Outcome {
 
 fn end(ledger: &mut Ledger, call: &Reservation, outcome: Outcome, now: Timestamp) {
     let reply = reply(outcome, now);
-    ledger.settle(call, &Settlement::of(&reply, call), now);
-    ledger.learn(call, &reply, Unit::ZERO, now);
+    ledger.settle(JOB, call, &Settlement::of(&reply, call), now);
+    ledger.learn(JOB, call, &reply, Unit::ZERO, now);
 }
 
 fn available(ledger: &Ledger, now: Timestamp) -> Vec<i64> {
@@ -95,7 +97,7 @@ fn a_call_takes_what_it_uses_and_no_more() {
     let mut ledger = ledger(limits);
     let one = call(&mut ledger, 500, 900, T0);
     assert_eq!(ledger.check(&one, false, T0), Check::Go);
-    ledger.reserve(&one);
+    ledger.reserve(JOB, &one);
     assert_eq!(available(&ledger, T0), [99, 9_500, 9_100, 48_600]);
     end(&mut ledger, &one, answer(400, 100), T0);
     assert_eq!(available(&ledger, T0), [99, 9_600, 9_900, 49_500]);
@@ -105,7 +107,7 @@ fn a_call_takes_what_it_uses_and_no_more() {
 fn limits_are_taken_from_the_first_headers() {
     let mut ledger = ledger(Vec::new());
     let first = call(&mut ledger, 10, 10, T0);
-    ledger.reserve(&first);
+    ledger.reserve(JOB, &first);
     let second = call(&mut ledger, 10, 10, T0);
     assert!(
         matches!(ledger.check(&second, false, T0), Check::Wait(b) if b.reason == Reason::Concurrency)
@@ -118,8 +120,8 @@ fn limits_are_taken_from_the_first_headers() {
         seen(Dimension::OutputTokens, 80_000),
         seen(Dimension::Tokens, 480_000),
     ];
-    ledger.settle(&first, &Settlement::of(&first_reply, &first), T0);
-    ledger.learn(&first, &first_reply, Unit::ZERO, T0);
+    ledger.settle(JOB, &first, &Settlement::of(&first_reply, &first), T0);
+    ledger.learn(JOB, &first, &first_reply, Unit::ZERO, T0);
     let learned: Vec<(Dimension, i64)> =
         ledger.pools[0].spec.limits.iter().map(|limit| (limit.dimension, limit.amount)).collect();
     assert_eq!(
@@ -139,12 +141,12 @@ fn a_learned_limit_follows_the_provider() {
     let mut ledger = ledger(Vec::new());
     let one = call(&mut ledger, 10, 10, T0);
     for (amount, capacity) in [(1_200, 100), (6_000, 500), (600, 50)] {
-        ledger.reserve(&one);
+        ledger.reserve(JOB, &one);
         let mut seen = reply(answer(1, 1), T0);
         let dimension = Dimension::Requests;
         seen.limits = vec![ObservedLimit { dimension, limit: amount, remaining: None }];
-        ledger.settle(&one, &Settlement::of(&seen, &one), T0);
-        ledger.learn(&one, &seen, Unit::ZERO, T0);
+        ledger.settle(JOB, &one, &Settlement::of(&seen, &one), T0);
+        ledger.learn(JOB, &one, &seen, Unit::ZERO, T0);
         let pool = &ledger.pools[0];
         assert_eq!((pool.spec.limits[0].amount, pool.meters[0].capacity()), (amount, capacity));
         assert_eq!(pool.meters.len(), 1);
@@ -156,12 +158,12 @@ fn without_any_headers_trust_grows_with_each_answer() {
     let mut ledger = ledger(Vec::new());
     let one = call(&mut ledger, 10, 10, T0);
     for _ in 0..3 {
-        ledger.reserve(&one);
+        ledger.reserve(JOB, &one);
         end(&mut ledger, &one, answer(1, 1), T0);
     }
     let mut out = 0;
     while ledger.check(&one, false, T0) == Check::Go {
-        ledger.reserve(&one);
+        ledger.reserve(JOB, &one);
         out += 1;
     }
     assert_eq!(out, 4);
@@ -172,7 +174,7 @@ fn a_429_empties_the_limit_it_names_and_closes_the_pool() {
     let limits = vec![minute(Dimension::Requests, 100), minute(Dimension::OutputTokens, 10_000)];
     let mut ledger = ledger(limits);
     let one = call(&mut ledger, 10, 10, T0);
-    ledger.reserve(&one);
+    ledger.reserve(JOB, &one);
     let limited = FailureKind::RateLimited {
         retry_after: Some(Millis::from_secs(7)),
         limit: Some(Dimension::OutputTokens),
@@ -190,14 +192,14 @@ fn a_429_empties_the_limit_it_names_and_closes_the_pool() {
 fn a_spend_limit_stops_everything_until_then_and_a_bad_key_until_somebody_acts() {
     let mut ledger = ledger(vec![minute(Dimension::Requests, 100)]);
     let one = call(&mut ledger, 10, 10, T0);
-    ledger.reserve(&one);
+    ledger.reserve(JOB, &one);
     let until = T0 + Millis::DAY;
     end(&mut ledger, &one, fail(FailureKind::AccountParked { until: Some(until) }), T0);
     let blocked = Blocked { reason: Reason::Account, ready_at: Some(until) };
     assert_eq!(ledger.check(&one, false, T0), Check::Wait(blocked));
     assert_eq!(ledger.check(&one, false, until), Check::Go);
     ledger.account.open(T0);
-    ledger.reserve(&one);
+    ledger.reserve(JOB, &one);
     end(&mut ledger, &one, fail(FailureKind::KeyRejected), T0);
     let blocked = Blocked { reason: Reason::Key, ready_at: None };
     assert_eq!(ledger.check(&one, false, T0 + Millis::DAY), Check::Wait(blocked));
@@ -209,25 +211,29 @@ fn a_spend_limit_stops_everything_until_then_and_a_bad_key_until_somebody_acts()
 fn others_on_the_same_key_lower_the_level() {
     let mut ledger = ledger(vec![minute(Dimension::Requests, 1_000)]);
     let one = call(&mut ledger, 10, 10, T0);
-    ledger.reserve(&one);
+    ledger.reserve(JOB, &one);
     let mut seen = reply(answer(1, 1), T0);
     let dimension = Dimension::Requests;
     seen.limits = vec![ObservedLimit { dimension, limit: 1_000, remaining: Some(300) }];
-    ledger.settle(&one, &Settlement::of(&seen, &one), T0);
-    ledger.learn(&one, &seen, Unit::ZERO, T0);
-    assert_eq!(available(&ledger, T0), [320], "the header, and two in a hundred for its age");
+    ledger.settle(JOB, &one, &Settlement::of(&seen, &one), T0);
+    ledger.learn(JOB, &one, &seen, Unit::ZERO, T0);
+    assert_eq!(
+        available(&ledger, T0),
+        [301],
+        "the header, and one that may just have been on its way"
+    );
 }
 
 #[test]
 fn a_smaller_limit_begins_lacking_what_the_larger_one_lacked() {
     let mut ledger = ledger(vec![minute(Dimension::OutputTokens, 10_000)]);
     let settled = call(&mut ledger, 10, 3_000, T0);
-    ledger.reserve(&settled);
+    ledger.reserve(JOB, &settled);
     end(&mut ledger, &settled, answer(1, 3_000), T0);
     let open = call(&mut ledger, 10, 500, T0);
-    ledger.reserve(&open);
+    ledger.reserve(JOB, &open);
     let pools = vec![spec("pool", vec![minute(Dimension::OutputTokens, 5_000)])];
-    ledger.reconfigure(pools, Vec::new(), &[&open], T0);
+    ledger.reconfigure(pools, Vec::new(), &[(JOB, &open)], T0);
     assert_eq!(available(&ledger, T0), [1_500]);
     end(&mut ledger, &open, answer(1, 100), T0);
     assert_eq!(available(&ledger, T0), [1_900]);
@@ -237,11 +243,11 @@ fn a_smaller_limit_begins_lacking_what_the_larger_one_lacked() {
 fn a_window_under_another_limit_goes_on_counting() {
     let mut ledger = ledger(vec![limit(Dimension::Requests, Per::Day, 3)]);
     let one = call(&mut ledger, 10, 10, T0);
-    ledger.reserve(&one);
+    ledger.reserve(JOB, &one);
     end(&mut ledger, &one, answer(1, 1), T0);
-    ledger.reserve(&one);
+    ledger.reserve(JOB, &one);
     let pools = vec![spec("pool", vec![limit(Dimension::Requests, Per::Day, 5)])];
-    ledger.reconfigure(pools, Vec::new(), &[&one], T0);
+    ledger.reconfigure(pools, Vec::new(), &[(JOB, &one)], T0);
     assert_eq!(available(&ledger, T0), [3], "one settled, one in flight");
     end(&mut ledger, &one, answer(1, 1), T0);
     assert_eq!(available(&ledger, T0), [3]);
@@ -251,7 +257,7 @@ fn a_window_under_another_limit_goes_on_counting() {
 fn the_old_keys_refusals_do_not_shut_the_gate_for_the_new_one() {
     let mut ledger = ledger(vec![minute(Dimension::Requests, 100)]);
     let old = call(&mut ledger, 10, 10, T0);
-    ledger.reserve(&old);
+    ledger.reserve(JOB, &old);
     let later = T0 + Millis::SECOND;
     ledger.account.open(later);
     end(&mut ledger, &old, fail(FailureKind::KeyRejected), later);
@@ -263,7 +269,7 @@ fn calls_that_we_break_off_say_nothing_of_the_provider() {
     let mut ledger = ledger(vec![minute(Dimension::Requests, 100)]);
     let one = call(&mut ledger, 10, 10, T0);
     for _ in 0..30 {
-        ledger.reserve(&one);
+        ledger.reserve(JOB, &one);
         let broken_off = Failure {
             kind: FailureKind::Interrupted,
             class: "interrupted".into(),
@@ -278,9 +284,9 @@ fn calls_that_we_break_off_say_nothing_of_the_provider() {
 fn a_new_limit_knows_the_calls_in_flight() {
     let mut ledger = ledger(vec![minute(Dimension::Requests, 100)]);
     let open = call(&mut ledger, 10, 500, T0);
-    ledger.reserve(&open);
+    ledger.reserve(JOB, &open);
     let limits = vec![minute(Dimension::Requests, 100), minute(Dimension::OutputTokens, 1_000)];
-    ledger.reconfigure(vec![spec("pool", limits)], Vec::new(), &[&open], T0);
+    ledger.reconfigure(vec![spec("pool", limits)], Vec::new(), &[(JOB, &open)], T0);
     assert_eq!(available(&ledger, T0), [99, 500]);
 }
 
@@ -323,9 +329,9 @@ proptest! {
             limit(Dimension::Tokens, Per::Hour, 1_000_000),
         ]);
         ledger.budgets = vec![Budget::new(budget, Timestamp(i64::MIN), Timestamp(i64::MAX), 0)];
-        let mut open: Vec<(Reservation, u8)> = Vec::new();
+        let mut open: Vec<(JobId, Reservation, u8)> = Vec::new();
         let mut used = 0;
-        let finish = |ledger: &mut Ledger, (call, how): (Reservation, u8)| {
+        let finish = |ledger: &mut Ledger, (job, call, how): (JobId, Reservation, u8)| {
             let outcome = match how {
                 0 => answer(call.expected.input_tokens / 2, call.expected.output_tokens / 2),
                 1 => Outcome::Unknown(Failure {
@@ -338,13 +344,13 @@ proptest! {
             };
             let reply = reply(outcome, T0);
             let settlement = Settlement::of(&reply, &call);
-            ledger.settle(&call, &settlement, T0);
+            ledger.settle(job, &call, &settlement, T0);
             settlement.tokens
         };
-        for (input, output, how, which) in calls {
+        for (number, (input, output, how, which)) in (0..).zip(calls) {
             let one = call(&mut ledger, input, output, T0);
-            ledger.reserve(&one);
-            open.push((one, how));
+            ledger.reserve(JobId(number), &one);
+            open.push((JobId(number), one, how));
             if how % 2 == 0 {
                 let at = which.index(open.len());
                 used += finish(&mut ledger, open.swap_remove(at));

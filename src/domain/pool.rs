@@ -3,8 +3,10 @@
 use super::attempt::ObservedLimit;
 use super::bucket::Bucket;
 use super::gate::Gate;
-use super::limit::{Algorithm, Dimension, LimitSource, LimitSpec, Per, PoolSpec};
-use super::reservation::Reservation;
+use super::job::JobId;
+use super::limit::{Algorithm, Dimension, LimitSource, LimitSpec, OutputMode, Per, PoolSpec};
+use super::production::{Flow, Outlook, Production};
+use super::reservation::{Reservation, Settlement};
 use super::time::{Millis, Timestamp};
 use super::window::Window;
 use std::sync::Arc;
@@ -72,26 +74,54 @@ impl Meter {
         self.is_same(other) && alike
     }
 
-    /// Sets aside again for a call in flight.
-    pub(super) fn adopt(&mut self, call: &Reservation) {
-        let charge = call.expected.charge(self.spec.dimension, call.mode);
+    /// Takes what a call takes.
+    fn reserve(&mut self, call: &Reservation, now: Timestamp) {
+        let debit = call.expected.debit(self.spec.dimension, call.mode);
         match &mut self.level {
-            Level::Bucket(bucket) => bucket.adopt(charge),
-            Level::Window(window) => window.reserve(charge, call.reserved_at),
+            Level::Bucket(bucket) => bucket.reserve(debit, now),
+            Level::Window(window) => window.reserve(debit, now),
         }
     }
 
-    /// As for buckets and windows: `None` when a call in flight must end first.
-    pub(super) fn wait(&self, amount: i64, now: Timestamp) -> Option<Millis> {
-        match &self.level {
-            Level::Bucket(bucket) => bucket.wait(amount, now),
-            Level::Window(window) => window.wait(amount, now),
+    /// Sets aside again for a call in flight, whose debit is off the level already.
+    pub(super) fn adopt(&mut self, call: &Reservation) {
+        if let Level::Window(window) = &mut self.level {
+            let debit = call.expected.debit(self.spec.dimension, call.mode);
+            window.reserve(debit, call.reserved_at);
         }
+    }
+
+    /// Ends a call; `written` of its output is off the level already.
+    fn settle(&mut self, call: &Reservation, end: &Settlement, written: i64, now: Timestamp) {
+        let debit = call.expected.debit(self.spec.dimension, call.mode);
+        let actual = end.amounts.of(self.spec.dimension);
+        let with_output =
+            matches!(self.spec.dimension, Dimension::OutputTokens | Dimension::Tokens);
+        let counted_at = if with_output { end.counted_at } else { end.taken_in_at };
+        let written = if self.counts_output(call.mode) { written } else { 0 };
+        match &mut self.level {
+            Level::Bucket(bucket) => bucket.settle(debit + written, actual, now),
+            Level::Window(window) => window.settle(debit, actual, counted_at, now),
+        }
+    }
+
+    /// Whether nothing is missing from it.
+    fn is_untouched(&self, now: Timestamp) -> bool {
+        match &self.level {
+            Level::Bucket(bucket) => bucket.is_full(now),
+            Level::Window(window) => window.is_empty(now),
+        }
+    }
+
+    /// Whether output moves it while it is written.
+    fn counts_output(&self, mode: OutputMode) -> bool {
+        let output = matches!(self.spec.dimension, Dimension::OutputTokens | Dimension::Tokens);
+        output && mode == OutputMode::Realtime
     }
 }
 
 /// A pool, its meters and its gate.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Pool {
     /// As configured, shipped or learned.
     pub spec: Arc<PoolSpec>,
@@ -101,6 +131,8 @@ pub struct Pool {
     pub gate: Gate,
     /// Calls out now.
     pub in_flight: u32,
+    /// What they write.
+    pub production: Production,
     /// While no limit is known: how many calls may be out; grows by one with each success.
     pub(super) trust: u32,
 }
@@ -108,13 +140,21 @@ pub struct Pool {
 impl Pool {
     pub(super) fn new(spec: PoolSpec, now: Timestamp) -> Pool {
         let meters = spec.limits.iter().map(|limit| Meter::new(*limit, now)).collect();
-        Pool { spec: Arc::new(spec), meters, gate: Gate::default(), in_flight: 0, trust: 1 }
+        Pool {
+            spec: Arc::new(spec),
+            meters,
+            gate: Gate::default(),
+            in_flight: 0,
+            production: Production::default(),
+            trust: 1,
+        }
     }
 
     /// Takes over gate and levels from what this pool was before.
     pub(super) fn inherit(&mut self, old: &Pool, now: Timestamp) {
         self.gate = old.gate.clone();
         self.trust = old.trust;
+        self.production = old.production.clone();
         if self.spec.limits.is_empty() {
             Arc::make_mut(&mut self.spec).limits.clone_from(&old.spec.limits);
             self.meters.clone_from(&old.meters);
@@ -131,6 +171,101 @@ impl Pool {
                 _ => {}
             }
         }
+        self.hold();
+    }
+
+    /// Takes a call's reservation.
+    pub(super) fn reserve(&mut self, job: JobId, call: &Reservation, flow: Flow, now: Timestamp) {
+        self.in_flight += 1;
+        self.meters.iter_mut().for_each(|meter| meter.reserve(call, now));
+        let marks = self.meters.iter().filter_map(|meter| match &meter.level {
+            Level::Bucket(bucket) => Some((meter.spec.dimension, bucket.mark(now))),
+            Level::Window(_) => None,
+        });
+        self.production.begin(job, flow.marked(marks.collect()), now);
+        self.hold();
+    }
+
+    /// Enters a call that an earlier daemon, or an earlier configuration, has sent.
+    pub(super) fn adopt(&mut self, job: JobId, call: &Reservation, flow: Flow, now: Timestamp) {
+        self.in_flight += 1;
+        self.meters.iter_mut().for_each(|meter| meter.adopt(call));
+        self.production.begin(job, flow, now);
+        self.hold();
+    }
+
+    /// Ends a call's reservation.
+    pub(super) fn settle(
+        &mut self,
+        job: JobId,
+        call: &Reservation,
+        end: &Settlement,
+        now: Timestamp,
+    ) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        self.advance(now);
+        let written = self.production.end(job);
+        self.meters.iter_mut().for_each(|meter| meter.settle(call, end, written, now));
+        self.hold();
+    }
+
+    /// Takes off what was written since the last look.
+    pub(super) fn advance(&mut self, now: Timestamp) {
+        let written = self.production.advance(now);
+        let mode = self.spec.output_mode;
+        for meter in self.meters.iter_mut().filter(|meter| meter.counts_output(mode)) {
+            if let Level::Bucket(bucket) = &mut meter.level {
+                bucket.draw(written, now);
+            }
+        }
+        self.hold();
+    }
+
+    fn hold(&mut self) {
+        let (held, mode) = (self.production.held(), self.spec.output_mode);
+        for meter in self.meters.iter_mut().filter(|meter| meter.counts_output(mode)) {
+            match &mut meter.level {
+                Level::Bucket(bucket) => bucket.set_held(held),
+                Level::Window(window) => window.set_held(held),
+            }
+        }
+    }
+
+    /// How long a call must wait for a limit; `None` when a call in flight must end first.
+    pub(super) fn wait(
+        &self,
+        meter: &Meter,
+        call: &Reservation,
+        outlook: &Outlook,
+        now: Timestamp,
+    ) -> Option<Millis> {
+        let debit = call.expected.debit(meter.spec.dimension, call.mode);
+        if !meter.counts_output(call.mode) {
+            return match &meter.level {
+                Level::Bucket(bucket) => Some(bucket.wait(debit, now)),
+                Level::Window(window) => window.wait(debit, now),
+            };
+        }
+        // What would never fit goes alone, when nothing is missing.
+        if meter.is_untouched(now) && self.production.is_idle() {
+            return Some(Millis::ZERO);
+        }
+        let margin = self.production.margin();
+        let together = self.production.outlook().plus(outlook);
+        Some(match &meter.level {
+            Level::Bucket(bucket) => bucket.wait(debit, now).max(bucket.wait_for_output(
+                debit,
+                &together.written,
+                margin,
+                now,
+            )),
+            Level::Window(window) => window.wait_for_output(debit, &together.finished, margin, now),
+        })
+    }
+
+    /// Tokens off a limit's level for calls that are not settled.
+    pub fn taken_unsettled(&self, meter: &Meter) -> i64 {
+        if meter.counts_output(self.spec.output_mode) { self.production.taken() } else { 0 }
     }
 
     /// Whether its limits are still to be taken from headers.
@@ -140,23 +275,27 @@ impl Pool {
 }
 
 impl Pool {
-    /// Takes limits from headers where none are known; lowers levels where others use the key.
-    pub(super) fn observe(&mut self, seen: &[ObservedLimit], now: Timestamp) {
+    /// Takes limits from headers where none are known; where others use the key, lowers levels
+    /// and learns how much they use. `job` is the call whose headers these are.
+    pub(super) fn observe(&mut self, job: JobId, seen: &[ObservedLimit], now: Timestamp) {
         if self.spec.limits.iter().all(|limit| limit.source == LimitSource::Headers) {
             self.adopt_limits(seen, now);
         }
+        let doubt = self.production.doubt();
         for limit in seen {
             let Some(remaining) = limit.remaining else {
                 continue;
             };
             for meter in &mut self.meters {
+                let output = meter.counts_output(self.spec.output_mode);
+                let then = self.production.mark(job, meter.spec.dimension);
                 let same = meter.spec.dimension == limit.dimension && meter.spec.per == Per::Minute;
                 if let (true, Level::Bucket(bucket)) = (same, &mut meter.level) {
-                    // Token counts are rounded to thousands; and the headers are as old as the
-                    // way they came.
-                    let rounding = if limit.dimension == Dimension::Requests { 1 } else { 500 };
-                    let tolerance = rounding.max(bucket.capacity() / 50);
-                    bucket.correct(remaining, tolerance, now);
+                    // Token counts are rounded to thousands.
+                    let tolerance: i64 =
+                        if limit.dimension == Dimension::Requests { 1 } else { 500 };
+                    let unseen = if output { doubt } else { 0 };
+                    bucket.correct(remaining, then, tolerance.saturating_add(unseen), now);
                 }
             }
         }

@@ -4,10 +4,10 @@
 
 use super::attempt::{FailureKind, Outcome, Reply};
 use super::budget::Worst;
+use super::limit::PoolSpec;
 use super::limit::{Dimension, OutputMode, PoolName};
 use super::price::{self, Nanousd};
 use super::time::Timestamp;
-use super::{bucket::Charge, limit::PoolSpec};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -37,19 +37,17 @@ impl Amounts {
         }
     }
 
-    /// What of it is taken at once, and what while the call runs.
-    pub fn charge(&self, dimension: Dimension, mode: OutputMode) -> Charge {
-        let (at_once, later) = match mode {
-            OutputMode::Reserve => (self.output_tokens, 0),
-            OutputMode::Realtime => (0, self.output_tokens),
+    /// What of it is taken when the call is sent; the rest comes while it runs.
+    pub fn debit(&self, dimension: Dimension, mode: OutputMode) -> i64 {
+        let at_once = match mode {
+            OutputMode::Reserve => self.output_tokens,
+            OutputMode::Realtime => 0,
         };
         match dimension {
-            Dimension::Requests => Charge { debit: self.requests, held: 0 },
-            Dimension::InputTokens => Charge { debit: self.input_tokens, held: 0 },
-            Dimension::OutputTokens => Charge { debit: at_once, held: later },
-            Dimension::Tokens => {
-                Charge { debit: self.input_tokens.saturating_add(at_once), held: later }
-            }
+            Dimension::Requests => self.requests,
+            Dimension::InputTokens => self.input_tokens,
+            Dimension::OutputTokens => at_once,
+            Dimension::Tokens => self.input_tokens.saturating_add(at_once),
         }
     }
 }
@@ -149,8 +147,10 @@ pub struct Settlement {
     pub tokens: i64,
     /// Money; `None` when the model has no price.
     pub nanousd: Option<Nanousd>,
-    /// The latest moment at which the provider may have counted the call.
+    /// The latest moment at which the provider may have counted the call, its output included.
     pub counted_at: Timestamp,
+    /// The same for the call and its input, where headers told that it was taken in before.
+    pub taken_in_at: Timestamp,
 }
 
 impl Settlement {
@@ -162,6 +162,7 @@ impl Settlement {
             tokens: reservation.worst.tokens(),
             nanousd: reservation.worst.nanousd,
             counted_at,
+            taken_in_at: counted_at,
         }
     }
 
@@ -177,6 +178,7 @@ impl Settlement {
             tokens: 0,
             nanousd: reservation.worst.nanousd.map(|_| 0),
             counted_at,
+            taken_in_at: counted_at,
         }
     }
 
@@ -199,7 +201,8 @@ impl Settlement {
                         },
                         tokens: usage.all_tokens(),
                         nanousd: price::cost(model, &usage, geo, reservation.reserved_at),
-                        counted_at,
+                        counted_at: reply.done_at,
+                        taken_in_at: counted_at,
                     }
                 }
             },

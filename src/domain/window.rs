@@ -3,7 +3,7 @@
 //! Invariant: an amount leaves whole, and only when it is older than the period on every clock
 //! that could have counted it.
 
-use super::bucket::Charge;
+use super::production::Curve;
 use super::time::{Millis, Timestamp};
 use std::collections::VecDeque;
 
@@ -21,12 +21,22 @@ pub struct Window {
     entries: VecDeque<(Timestamp, i64)>,
     sum: i64,
     in_flight: i64,
+    /// Output that calls in flight are expected to take.
+    held: i64,
 }
 
 impl Window {
     /// An empty window with an entry for each call: for limits a minute.
     pub fn exact(limit: i64, period: Millis) -> Window {
-        Window { limit, period, slot: Millis(1), entries: VecDeque::new(), sum: 0, in_flight: 0 }
+        Window {
+            limit,
+            period,
+            slot: Millis(1),
+            entries: VecDeque::new(),
+            sum: 0,
+            in_flight: 0,
+            held: 0,
+        }
     }
 
     /// An empty window of at most 1,440 slots: for limits an hour or a day.
@@ -47,11 +57,21 @@ impl Window {
 
     /// Amounts given to calls that are not settled.
     pub fn in_flight(&self) -> i64 {
-        self.in_flight
+        self.in_flight.saturating_add(self.held)
+    }
+
+    /// What the calls in flight are expected to write.
+    pub fn set_held(&mut self, tokens: i64) {
+        self.held = tokens;
     }
 
     /// What counts at `now`, calls in flight included.
     pub fn used(&self, now: Timestamp) -> i64 {
+        self.counted(now).saturating_add(self.held)
+    }
+
+    /// What counts already: without the output that is still being written.
+    fn counted(&self, now: Timestamp) -> i64 {
         let left: i64 = self
             .entries
             .iter()
@@ -87,17 +107,48 @@ impl Window {
         None
     }
 
-    /// Takes a call's charge.
-    pub fn reserve(&mut self, charge: Charge, now: Timestamp) {
-        self.forget(now);
-        self.in_flight = self.in_flight.saturating_add(charge.total());
+    /// How long to wait until the limit holds although answers end as foreseen: each counts when
+    /// it is whole, and by then older ones have left. Zero: a call may go.
+    pub fn wait_for_output(
+        &self,
+        debit: i64,
+        finished: &Curve,
+        margin: i64,
+        now: Timestamp,
+    ) -> Millis {
+        let room = self.limit.saturating_sub(debit).saturating_sub(margin.min(self.limit / 20));
+        let mut counted = self.counted(now);
+        let mut wait = if counted > room { Some(Millis(1)) } else { None };
+        let mut leaving = self.entries.iter().filter(|(leaves, _)| *leaves > now).peekable();
+        let next = leaving.peek().map(|(leaves, _)| leaves.since(now));
+        for (ahead, tokens) in finished.tokens() {
+            while let Some((_, gone)) = leaving.next_if(|(leaves, _)| *leaves <= now + ahead) {
+                counted = counted.saturating_sub(*gone);
+            }
+            if real(counted) + tokens > real(room) {
+                wait = Some(Millis(1));
+            }
+        }
+        // Only what leaves makes room; nothing that is foreseen becomes less before.
+        wait.map_or(Millis::ZERO, |least| next.unwrap_or(Millis::SECOND).max(least))
     }
 
-    /// Ends a charge: `actual` counts until a period after `counted_at`, the latest moment at
-    /// which the provider may have counted it.
-    pub fn settle(&mut self, charge: Charge, actual: i64, counted_at: Timestamp, now: Timestamp) {
+    /// Whether nothing counts.
+    pub fn is_empty(&self, now: Timestamp) -> bool {
+        self.used(now) == 0
+    }
+
+    /// Takes what a call takes when it is sent.
+    pub fn reserve(&mut self, debit: i64, now: Timestamp) {
         self.forget(now);
-        self.in_flight = self.in_flight.saturating_sub(charge.total()).max(0);
+        self.in_flight = self.in_flight.saturating_add(debit);
+    }
+
+    /// Ends a call: `actual` counts until a period after `counted_at`, the latest moment at which
+    /// the provider may have counted it.
+    pub fn settle(&mut self, debit: i64, actual: i64, counted_at: Timestamp, now: Timestamp) {
+        self.forget(now);
+        self.in_flight = self.in_flight.saturating_sub(debit).max(0);
         self.record(actual, counted_at);
     }
 
@@ -140,6 +191,11 @@ impl Window {
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "forecasts may round; amounts are kept exactly")]
+fn real(number: i64) -> f64 {
+    number as f64
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,18 +203,14 @@ mod tests {
 
     const T0: Timestamp = Timestamp(1_700_000_000_000);
 
-    fn one(amount: i64) -> Charge {
-        Charge { debit: amount, held: 0 }
-    }
-
     #[test]
     fn an_entry_counts_until_a_period_after_the_headers() {
         let mut window = Window::exact(10, Millis::MINUTE);
-        window.reserve(one(10), T0);
+        window.reserve(10, T0);
         assert_eq!(window.available(T0 + Millis::HOUR), 0, "in flight it never leaves");
         assert_eq!(window.wait(1, T0), None);
         let headers = T0 + Millis::from_secs(30);
-        window.settle(one(10), 4, headers, headers);
+        window.settle(10, 4, headers, headers);
         assert_eq!(window.available(headers), 6);
         assert_eq!(window.wait(10, headers), Some(Millis::MINUTE));
         assert_eq!(window.available(headers + Millis::MINUTE), 10);
@@ -168,9 +220,9 @@ mod tests {
     fn a_day_holds_at_most_1440_slots_each_leaving_whole() {
         let mut window = Window::slotted(1_000_000, Millis::DAY);
         for minute in 0..5_000 {
-            window.reserve(one(1), T0 + Millis(minute * 30_000));
+            window.reserve(1, T0 + Millis(minute * 30_000));
             let at = T0 + Millis(minute * 30_000);
-            window.settle(one(1), 1, at, at);
+            window.settle(1, 1, at, at);
         }
         assert!(window.entries.len() <= 1_442, "{}", window.entries.len());
     }
@@ -179,7 +231,7 @@ mod tests {
     fn a_giant_goes_when_nothing_else_counts() {
         let mut window = Window::exact(10, Millis::MINUTE);
         assert!(window.fits(11, T0));
-        window.reserve(one(1), T0);
+        window.reserve(1, T0);
         assert!(!window.fits(11, T0));
     }
 
@@ -204,9 +256,9 @@ mod tests {
             for (gap, amount, latency) in calls {
                 now = now + Millis(gap);
                 if window.fits(amount, now) {
-                    window.reserve(one(amount), now);
+                    window.reserve(amount, now);
                     let headers = now + Millis(latency);
-                    window.settle(one(amount), amount, headers, headers);
+                    window.settle(amount, amount, headers, headers);
                     counted.push((headers, amount));
                     now = headers;
                 }

@@ -78,7 +78,8 @@ async fn run_jobs(folder: &Path, mode: &str) -> Config {
 struct Posting {
     at: Timestamp,
     reserved: Amounts,
-    settled: Option<Amounts>,
+    settled: Amounts,
+    is_end: bool,
 }
 
 fn postings(rows: &[SqliteRow]) -> Vec<Posting> {
@@ -90,16 +91,46 @@ fn postings(rows: &[SqliteRow]) -> Vec<Posting> {
             output_tokens: row.get(format!("{kind}_output_tokens").as_str()),
         };
         let reserved = amounts("reserved");
-        postings.push(Posting { at: Timestamp(row.get("reserved_at")), reserved, settled: None });
-        postings.push(Posting {
-            at: Timestamp(row.get("settled_at")),
-            reserved,
-            settled: Some(amounts("settled")),
-        });
+        let settled = amounts("settled");
+        for (column, is_end) in [("reserved_at", false), ("settled_at", true)] {
+            postings.push(Posting { at: Timestamp(row.get(column)), reserved, settled, is_end });
+        }
     }
     // A turn settles before it admits.
-    postings.sort_by_key(|posting| (posting.at, posting.settled.is_none()));
+    postings.sort_by_key(|posting| (posting.at, !posting.is_end));
     postings
+}
+
+/// When output that is not reserved is taken off.
+#[derive(Clone, Copy, PartialEq)]
+enum Output {
+    AtTheStart,
+    AtTheEnd,
+}
+
+fn replayed(
+    mut bucket: Bucket,
+    postings: &[Posting],
+    dimension: Dimension,
+    mode: OutputMode,
+    output: Output,
+) -> Bucket {
+    for posting in postings {
+        let debit = posting.reserved.debit(dimension, mode);
+        let written = match (dimension, mode, output) {
+            (Dimension::OutputTokens, OutputMode::Realtime, Output::AtTheStart) => {
+                posting.settled.output_tokens
+            }
+            _ => 0,
+        };
+        if posting.is_end {
+            bucket.settle(debit + written, posting.settled.of(dimension), posting.at);
+        } else {
+            bucket.reserve(debit, posting.at);
+            bucket.draw(written, posting.at);
+        }
+    }
+    bucket
 }
 
 async fn rebuilt(mode_key: &str, mode: OutputMode) {
@@ -116,23 +147,23 @@ async fn rebuilt(mode_key: &str, mode: OutputMode) {
     let postings = postings(&attempts);
     for limit in limits {
         let dimension = Dimension::parse(limit.get("dimension")).unwrap();
-        let start = postings[0].at;
-        let mut bucket =
-            Bucket::full(limit.get("amount"), Millis::MINUTE, Some(Millis::MINUTE), start);
-        for posting in &postings {
-            let charge = posting.reserved.charge(dimension, mode);
-            match posting.settled {
-                None => bucket.reserve(charge, posting.at),
-                Some(actual) => bucket.settle(charge, actual.of(dimension), posting.at),
-            }
-        }
-        let as_of = Timestamp(limit.get("as_of"));
-        assert_eq!(bucket.held(), limit.get::<i64, _>("held"), "{dimension:?}");
-        assert_eq!(
-            bucket.lasting_shares(as_of),
-            limit.get::<i64, _>("level_shares"),
-            "{dimension:?}"
-        );
+        assert_eq!(limit.get::<i64, _>("held"), 0, "{dimension:?}");
+        // Output is taken off while it is written: not before the start, not after the end.
+        let replay = |output: Output| {
+            let full = Bucket::full(
+                limit.get("amount"),
+                Millis::MINUTE,
+                Some(Millis::MINUTE),
+                postings[0].at,
+            );
+            let bucket = replayed(full, &postings, dimension, mode, output);
+            bucket.lasting_shares(0, Timestamp(limit.get("as_of")))
+        };
+        let level = limit.get::<i64, _>("level_shares");
+        let (least, most) = (replay(Output::AtTheEnd), replay(Output::AtTheStart));
+        assert!((least..=most).contains(&level), "{dimension:?}: {least} ≤ {level} ≤ {most}");
+        let by_time = dimension == Dimension::OutputTokens && mode == OutputMode::Realtime;
+        assert!(by_time || least == most, "{dimension:?}");
     }
     let money: i64 = attempts.iter().map(|row| row.get::<i64, _>("settled_nanousd")).sum();
     let tokens: i64 = attempts.iter().map(|row| row.get::<i64, _>("settled_tokens")).sum();

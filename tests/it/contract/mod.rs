@@ -173,6 +173,7 @@ fn unbilled(lease: &Lease, next: Next) -> Ending {
 /// The end of a call that gave an answer.
 fn answered(lease: &Lease, text: &str) -> Ending {
     let settlement = Settlement {
+        taken_in_at: after(2),
         kind: SettlementKind::Actual,
         amounts: Amounts { requests: 1, input_tokens: 40, output_tokens: 20 },
         tokens: 60,

@@ -1,0 +1,296 @@
+//! Output that is being written: what the calls in flight have produced, and will.
+//!
+//! In realtime mode the provider counts tokens as they come. What matters for the next seconds is
+//! how many calls write and how fast, not how long each will be in the end: so the level of a small
+//! bucket is foreseen from the calls in flight, their speed and what is left of them.
+//!
+//! Invariant: what was once taken off a level as produced is never given back before the settlement.
+
+use super::attempt::Progress;
+use super::job::JobId;
+use super::limit::Dimension;
+use super::pace::{Pace, Speed};
+use super::reservation::Reservation;
+use super::shape::Shape;
+use super::time::{Millis, Timestamp};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Moments ahead at which levels are foreseen.
+pub const AHEAD: [Millis; 16] = [
+    Millis(250),
+    Millis(500),
+    Millis(1_000),
+    Millis(1_500),
+    Millis(2_000),
+    Millis(3_000),
+    Millis(4_000),
+    Millis(6_000),
+    Millis(8_000),
+    Millis(12_000),
+    Millis(16_000),
+    Millis(24_000),
+    Millis(32_000),
+    Millis(48_000),
+    Millis(64_000),
+    Millis(128_000),
+];
+
+/// Seconds by which what is seen of an answer may be late.
+const LATE: f64 = 0.25;
+/// Nobody writes faster than this: what is foreseen of a model whose speed is not known yet.
+const FAST: f64 = 200.0;
+
+/// What is known beforehand of the answer to a call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Prospect {
+    /// How long answers to such calls are.
+    pub shape: Arc<Shape>,
+    /// How fast the model writes, once that is known.
+    pub speed: Option<Speed>,
+}
+
+impl Default for Prospect {
+    fn default() -> Self {
+        Prospect { shape: Arc::new(Shape::whole()), speed: None }
+    }
+}
+
+/// Tokens to be expected up to each of the moments [`AHEAD`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Curve([f64; AHEAD.len()]);
+
+impl Curve {
+    /// Both together.
+    pub fn plus(mut self, other: &Curve) -> Curve {
+        self.0.iter_mut().zip(other.0).for_each(|(sum, more)| *sum += more);
+        self
+    }
+
+    /// One that says so.
+    pub fn of(tokens: impl Fn(Millis) -> f64) -> Curve {
+        Curve(AHEAD.map(tokens))
+    }
+
+    /// The tokens, moment by moment.
+    pub fn tokens(&self) -> impl Iterator<Item = (Millis, f64)> {
+        AHEAD.into_iter().zip(self.0)
+    }
+}
+
+/// What is foreseen of answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Outlook {
+    /// Tokens written, as a provider counts that looks while it writes.
+    pub written: Curve,
+    /// Tokens of the answers that are whole, as a gateway counts that looks at the end.
+    pub finished: Curve,
+}
+
+impl Outlook {
+    /// Both together.
+    pub fn plus(&self, other: &Outlook) -> Outlook {
+        Outlook {
+            written: self.written.plus(&other.written),
+            finished: self.finished.plus(&other.finished),
+        }
+    }
+}
+
+/// One answer that is being written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Flow {
+    queue: Arc<str>,
+    model: Arc<str>,
+    since: Timestamp,
+    max_tokens: f64,
+    expected: i64,
+    /// Tokens already taken off the levels.
+    taken: i64,
+    first_token_at: Option<Timestamp>,
+    /// Tokens that its stream has shown, and when.
+    seen: Option<(f64, Timestamp)>,
+    prospect: Prospect,
+    /// What each level was when it was sent; see [`Bucket::mark`](super::bucket::Bucket::mark).
+    marks: Vec<(Dimension, i64)>,
+}
+
+impl Flow {
+    /// A call that starts now.
+    pub fn new(call: &Reservation, prospect: Prospect) -> Flow {
+        Flow {
+            queue: Arc::clone(&call.queue),
+            model: Arc::clone(&call.model),
+            since: call.reserved_at,
+            max_tokens: real(call.worst.output_tokens.max(1)),
+            expected: call.expected.output_tokens,
+            taken: 0,
+            first_token_at: None,
+            seen: None,
+            prospect,
+            marks: Vec::new(),
+        }
+    }
+
+    /// Remembers what the levels were when it was sent.
+    pub fn marked(mut self, marks: Vec<(Dimension, i64)>) -> Flow {
+        self.marks = marks;
+        self
+    }
+
+    /// What it takes by each of the moments ahead.
+    pub fn outlook(&self, now: Timestamp) -> Outlook {
+        let there = self.produced(now);
+        let from = there / self.max_tokens;
+        let mut outlook = Outlook::default();
+        for (at, ahead) in AHEAD.into_iter().enumerate() {
+            let to = (there + self.writes(now, ahead)) / self.max_tokens;
+            let more = self.max_tokens * self.prospect.shape.between(from, to);
+            outlook.written.0[at] = more + (there - real(self.taken)).max(0.0);
+            outlook.finished.0[at] = self.max_tokens * self.prospect.shape.ended(from, to);
+        }
+        outlook
+    }
+
+    /// Tokens it must have written by now.
+    fn produced(&self, now: Timestamp) -> f64 {
+        let Some(speed) = self.prospect.speed else {
+            return self.seen.map_or(0.0, |(tokens, _)| tokens);
+        };
+        let by_time = |since: Timestamp| seconds(now.since(since)) * speed.tokens_per_second;
+        let tokens = match self.seen {
+            Some((tokens, at)) => tokens + by_time(at),
+            None => by_time(self.begins(speed)),
+        };
+        tokens.min(self.max_tokens).max(real(self.taken))
+    }
+
+    fn begins(&self, speed: Speed) -> Timestamp {
+        self.first_token_at.unwrap_or(self.since + speed.first_token)
+    }
+
+    /// What it writes between now and then if it does not end.
+    fn writes(&self, now: Timestamp, ahead: Millis) -> f64 {
+        match self.prospect.speed {
+            None => seconds(ahead) * FAST,
+            Some(speed) => {
+                let wait = self.begins(speed).since(now);
+                seconds(Millis((ahead.0 - wait.0).max(0))) * speed.tokens_per_second
+            }
+        }
+    }
+}
+
+/// All answers of a pool that are being written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Production {
+    flows: BTreeMap<JobId, Flow>,
+    outlook: Outlook,
+}
+
+impl Production {
+    /// A call starts.
+    pub fn begin(&mut self, job: JobId, flow: Flow, now: Timestamp) {
+        self.outlook = self.outlook.plus(&flow.outlook(now));
+        self.flows.insert(job, flow);
+    }
+
+    /// A call is over; gives the tokens that were already taken off for it.
+    pub fn end(&mut self, job: JobId) -> i64 {
+        self.flows.remove(&job).map_or(0, |flow| flow.taken)
+    }
+
+    /// A stream shows how far its answer is.
+    pub fn see(
+        &mut self,
+        job: JobId,
+        progress: Progress,
+        pace: impl Fn(&Arc<str>) -> Pace,
+        now: Timestamp,
+    ) {
+        if let Some(flow) = self.flows.get_mut(&job) {
+            flow.first_token_at = Some(progress.first_token_at);
+            if let Some(tokens) = pace(&flow.model).tokens_in(progress.bytes) {
+                flow.seen = Some((tokens.min(flow.max_tokens), now));
+            }
+        }
+    }
+
+    /// What was written since the last look; it is to be taken off the levels.
+    pub fn advance(&mut self, now: Timestamp) -> i64 {
+        let mut more = 0;
+        for flow in self.flows.values_mut() {
+            #[expect(clippy::cast_possible_truncation, reason = "at most max_tokens")]
+            let produced = flow.produced(now) as i64;
+            more += (produced - flow.taken).max(0);
+            flow.taken = flow.taken.max(produced);
+        }
+        more
+    }
+
+    /// Looks ahead with what is known now.
+    pub fn foresee(&mut self, now: Timestamp, prospect: impl Fn(&Arc<str>, &Arc<str>) -> Prospect) {
+        let mut outlook = Outlook::default();
+        for flow in self.flows.values_mut() {
+            flow.prospect = prospect(&flow.queue, &flow.model);
+            outlook = outlook.plus(&flow.outlook(now));
+        }
+        self.outlook = outlook;
+    }
+
+    /// What all of them take by each of the moments ahead.
+    pub fn outlook(&self) -> &Outlook {
+        &self.outlook
+    }
+
+    /// Tokens already taken off for calls that are not settled.
+    pub fn taken(&self) -> i64 {
+        self.flows.values().map(|flow| flow.taken).sum()
+    }
+
+    /// Tokens that the reservations still expect.
+    pub fn held(&self) -> i64 {
+        self.flows.values().map(|flow| (flow.expected - flow.taken).max(0)).sum()
+    }
+
+    /// How far off `taken` may be: what is written while an event is on its way, or all that is
+    /// expected of calls whose speed nobody knows.
+    pub fn doubt(&self) -> i64 {
+        let doubt = |flow: &Flow| match flow.prospect.speed {
+            None => (flow.expected - flow.taken).max(0),
+            Some(speed) => late(speed),
+        };
+        self.flows.values().map(doubt).sum()
+    }
+
+    /// The level below which it may be empty already: what is written while an event is on its way.
+    pub fn margin(&self) -> i64 {
+        self.flows.values().filter_map(|flow| flow.prospect.speed).map(late).sum()
+    }
+
+    /// What the level of a limit was when a call was sent.
+    pub fn mark(&self, job: JobId, dimension: Dimension) -> Option<i64> {
+        let marks = &self.flows.get(&job)?.marks;
+        marks.iter().find(|(one, _)| *one == dimension).map(|(_, mark)| *mark)
+    }
+
+    /// Whether nothing is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.flows.is_empty()
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a speed")]
+fn late(speed: Speed) -> i64 {
+    (speed.tokens_per_second * LATE) as i64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "tokens lie far below 2^53")]
+fn real(tokens: i64) -> f64 {
+    tokens as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "spans of a process lie far below 2^53")]
+fn seconds(span: Millis) -> f64 {
+    span.0 as f64 / 1_000.0
+}
