@@ -132,7 +132,15 @@ impl Ledger {
         if pool.is_unknown() && pool.in_flight >= pool.trust {
             return Check::Wait(Blocked { reason: Reason::Concurrency, ready_at: None });
         }
+        let ramp = pool.ramp.wait(now);
+        if ramp > Millis::ZERO {
+            let ready_at = Some(now + ramp);
+            return Check::Wait(Blocked { reason: Reason::Provider, ready_at });
+        }
         let prospect = self.sizes.prospect(&call.queue, &call.model);
+        if !pool.has_use_for_more(now) {
+            return Check::Wait(Blocked { reason: Reason::Provider, ready_at: None });
+        }
         let outlook = Flow::new(call, prospect).outlook(now);
         let waits = pool
             .meters

@@ -5,8 +5,10 @@ use super::bucket::Bucket;
 use super::gate::Gate;
 use super::job::JobId;
 use super::limit::{Algorithm, Dimension, LimitSource, LimitSpec, OutputMode, Per, PoolSpec};
+use super::need::Need;
 use super::production::{Flow, Outlook, Production};
-use super::reservation::{Reservation, Settlement};
+use super::ramp::Ramp;
+use super::reservation::{Reservation, Settlement, SettlementKind};
 use super::time::{Millis, Timestamp};
 use super::window::Window;
 use std::sync::Arc;
@@ -133,6 +135,10 @@ pub struct Pool {
     pub in_flight: u32,
     /// What they write.
     pub production: Production,
+    /// How many in flight are of use.
+    pub need: Need,
+    /// How fast calls may become more.
+    pub ramp: Ramp,
     /// While no limit is known: how many calls may be out; grows by one with each success.
     pub(super) trust: u32,
 }
@@ -146,6 +152,8 @@ impl Pool {
             gate: Gate::default(),
             in_flight: 0,
             production: Production::default(),
+            need: Need::default(),
+            ramp: Ramp::default(),
             trust: 1,
         }
     }
@@ -155,6 +163,8 @@ impl Pool {
         self.gate = old.gate.clone();
         self.trust = old.trust;
         self.production = old.production.clone();
+        self.ramp = old.ramp.clone();
+        self.need = old.need;
         if self.spec.limits.is_empty() {
             Arc::make_mut(&mut self.spec).limits.clone_from(&old.spec.limits);
             self.meters.clone_from(&old.meters);
@@ -176,6 +186,7 @@ impl Pool {
 
     /// Takes a call's reservation.
     pub(super) fn reserve(&mut self, job: JobId, call: &Reservation, flow: Flow, now: Timestamp) {
+        self.ramp.started(now);
         self.in_flight += 1;
         self.meters.iter_mut().for_each(|meter| meter.reserve(call, now));
         let marks = self.meters.iter().filter_map(|meter| match &meter.level {
@@ -203,6 +214,9 @@ impl Pool {
         now: Timestamp,
     ) {
         self.in_flight = self.in_flight.saturating_sub(1);
+        if end.kind == SettlementKind::Actual {
+            self.need.answered(&end.amounts, now.since(call.reserved_at));
+        }
         self.advance(now);
         let written = self.production.end(job);
         self.meters.iter_mut().for_each(|meter| meter.settle(call, end, written, now));
@@ -261,6 +275,11 @@ impl Pool {
             )),
             Level::Window(window) => window.wait_for_output(debit, &together.finished, margin, now),
         })
+    }
+
+    /// Whether a further call in flight can be of use.
+    pub(super) fn has_use_for_more(&self, now: Timestamp) -> bool {
+        f64::from(self.in_flight) < self.need.calls(&self.meters, now)
     }
 
     /// Tokens off a limit's level for calls that are not settled.
@@ -341,7 +360,7 @@ impl Pool {
     /// A 429: the limit it named is empty. When it named none, all are, as far as we know.
     pub(super) fn refused(&mut self, named: Option<Dimension>, ramp: bool, now: Timestamp) {
         if ramp {
-            return;
+            return self.ramp.refused(now);
         }
         for meter in &mut self.meters {
             let meant = named.is_none_or(|dimension| dimension == meter.spec.dimension);
