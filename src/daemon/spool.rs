@@ -117,6 +117,7 @@ mod tests {
                 attempt: AttemptId(attempt),
                 epoch: Epoch(1),
                 job: JobId(attempt),
+                attempts: 0,
                 counted_attempts: 0,
                 reservation,
             },

@@ -9,10 +9,10 @@ use super::executor::{Call, Finished};
 use super::report::Report;
 use super::snapshot::snapshots;
 use super::window::Ready;
-use super::writer::ending;
+use super::writer::{ending, give_way};
 use crate::config::{Config, StreamMode};
 use crate::domain::admission::{Plan, Situation, plan};
-use crate::domain::attempt::Outcome;
+use crate::domain::attempt::{FailureKind, Outcome};
 use crate::domain::job::{AttemptId, JobEvent, JobId, JobState};
 use crate::domain::limit::{Algorithm, OutputMode, Per, PoolSpec};
 use crate::domain::reason::Reason;
@@ -111,10 +111,14 @@ async fn settle(
     let mut endings = Vec::with_capacity(finished.len());
     for one in &finished {
         let jitter = context.entropy.unit();
-        let ending = ending(one, &books.config.retry, now, jitter);
+        let mut ending = ending(one, &books.config.retry, now, jitter);
         let call = &one.lease.reservation;
+        let probed = ledger.gate(&call.pool).is_some_and(|gate| gate.is_probe(call.reserved_at));
         ledger.settle(call, &ending.settlement, now);
         ledger.learn(call, &one.reply, jitter, now);
+        if let Some(gate) = ledger.gate(&call.pool).filter(|_| probed) {
+            give_way(&mut ending, gate, now);
+        }
         endings.push(ending);
     }
     let pools: BTreeSet<&str> = finished.iter().map(|f| &*f.lease.reservation.pool.0).collect();
@@ -133,11 +137,27 @@ async fn settle(
         }
     }
     books.ledger = ledger;
+    warn_of_pages(&finished);
     for (one, ending) in finished.iter().zip(&endings) {
         close(books, one, ending);
         done.settled.push(one.lease.attempt);
     }
     Ok(())
+}
+
+/// Whatever answers there, it is not the API: a person has to look, and is told once a turn.
+fn warn_of_pages(finished: &[Finished]) {
+    let page = finished.iter().find_map(|one| match &one.reply.outcome {
+        Outcome::Failed(failure)
+            if failure.kind == FailureKind::NotReached && one.reply.http_status.is_some() =>
+        {
+            Some(failure.message.escape_debug())
+        }
+        _ => None,
+    });
+    if let Some(message) = page {
+        tracing::warn!("what answers is not the Claude API, jobs stay queued: {message}");
+    }
 }
 
 /// What else is known after a settlement: shares, estimates, what became ready again.
@@ -218,6 +238,7 @@ async fn reconfigure(
     books.ledger.reconfigure(config.pools.clone(), budgets, &open, now);
     // The key may be another one, the account may be in order again: the next call will tell.
     books.ledger.account.open(now);
+    books.ledger.pools.iter_mut().for_each(|pool| pool.gate.ask_again(now));
     books.config = config;
     books.apply_policies();
     books.window.clear();

@@ -230,6 +230,7 @@ impl Ledger {
                     pool.gate.failed(sent_at, jitter, now);
                 }
                 FailureKind::Permanent => pool.gate.succeeded(sent_at, now),
+                FailureKind::NotReached => pool.gate.not_reached(sent_at, jitter, now),
                 FailureKind::AccountParked { .. }
                 | FailureKind::KeyRejected
                 | FailureKind::Interrupted => pool.gate.probe_lost(sent_at),
@@ -247,7 +248,9 @@ impl Ledger {
                 // A call sent with the old key says nothing about the new one.
                 FailureKind::KeyRejected if self.account.was_opened_after(sent_at) => {}
                 FailureKind::KeyRejected => self.account.shut(Closed::Key, now, None),
-                FailureKind::Interrupted => self.account.probe_lost(sent_at),
+                FailureKind::Interrupted | FailureKind::NotReached => {
+                    self.account.probe_lost(sent_at);
+                }
                 // Any other answer came from behind the account's door.
                 _ if reply.http_status.is_some() => self.account.succeeded(sent_at, now),
                 _ => self.account.probe_lost(sent_at),
@@ -264,6 +267,11 @@ impl Ledger {
                 bucket.widen(now);
             }
         }
+    }
+
+    /// The gate of a pool.
+    pub fn gate(&self, name: &PoolName) -> Option<&Gate> {
+        self.pools.iter().find(|pool| pool.spec.name == *name).map(|pool| &pool.gate)
     }
 
     fn pool_mut(&mut self, name: &PoolName) -> Option<&mut Pool> {

@@ -125,8 +125,8 @@ fn calls_go_to_the_configured_place_and_nowhere_else() {
     let settings = Settings::default();
     let (lab, elsewhere) = (Lab::new(fast(), &settings), Lab::new(fast(), &settings));
     let url = elsewhere.simulator().url();
-    let redirect = format!("[[fault=redirect,location={url}/v1/messages]]");
-    lab.insert([("away", redirect.as_str()), ("fine", "[[out=5]]")]);
+    let redirect = format!("[[fault=redirect,times=2,location={url}/v1/messages]]");
+    lab.insert([("fine", "[[out=5]]"), ("away", redirect.as_str())]);
     let environment = [
         ("ANTHROPIC_API_KEY", CANARY),
         ("HTTP_PROXY", url.as_str()),
@@ -134,9 +134,10 @@ fn calls_go_to_the_configured_place_and_nowhere_else() {
         ("ALL_PROXY", url.as_str()),
         ("RUST_LOG", "trace"),
     ];
-    assert_eq!(lab.spawn_with(&["--until-empty"], &environment).end(), 1);
-    assert_eq!(lab.job("away"), ("failed".into(), "redirect".into()));
-    assert_eq!(lab.job("fine").0, "succeeded");
+    assert_eq!(lab.spawn_with(&["--until-empty"], &environment).end(), 0);
+    assert_eq!(lab.states(), "succeeded 2");
+    let away = "SELECT count(*) FROM attempts WHERE error_class = 'redirect'";
+    assert_eq!(lab.number(away), 2, "it was sent away, and stayed");
     assert_eq!(elsewhere.simulator().stats().requests, 0);
     // The log says all it can, and the key is not among it.
     assert!(lab.logs().contains("TRACE"));
