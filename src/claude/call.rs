@@ -300,8 +300,9 @@ fn not_sent(client: &Inner, err: reqwest::Error) -> Outcome {
     let host = &client.host;
     if err.is_connect() || err.is_builder() {
         let message = format!("could not connect to {host}: {}", causes(err));
+        // Not a byte of it went out, and the cause may be this machine.
         return Outcome::Failed(Failure {
-            kind: FailureKind::Transient { retry_after: None },
+            kind: FailureKind::NotReached,
             class: "connection".into(),
             message: tidy(&message, MESSAGE_CHARS_MAX),
         });

@@ -507,7 +507,7 @@ async fn no_connection_is_surely_not_charged() {
         let config = ClientConfig { base_url, ..ClientConfig::default() };
         let reply = call(config, false).await;
         assert_eq!(failed(&reply).class, "connection");
-        assert_eq!(failed(&reply).kind, TRANSIENT);
+        assert_eq!(failed(&reply).kind, FailureKind::NotReached);
         assert_eq!((reply.http_status, reply.first_byte_at), (None, None));
         assert!(failed(&reply).message.contains("127.0.0.1"), "{reply:?}");
     }

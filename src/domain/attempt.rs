@@ -105,8 +105,9 @@ pub enum FailureKind {
     },
     /// 401, 403: no call with this key goes through.
     KeyRejected,
-    /// Not billed and no fault of the job: something else than the API answered (a redirect, a
-    /// login page, a firewall, a wrong base URL).
+    /// Not billed and no fault of the job: there was no connection (a refusal, DNS, TLS, no free
+    /// descriptor), or something else than the API answered (a redirect, a login page, a
+    /// firewall, a wrong base URL).
     NotReached,
     /// We broke it off ourselves: shutdown or `cancel --now`.
     Interrupted,

@@ -4,7 +4,6 @@ use crate::crash::checker::{check, check_end};
 use crate::helper::{CANARY, Daemon, Lab, Settings, eventually, needs};
 use claudeq::simulator;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
-use std::net::TcpListener;
 
 fn fast() -> simulator::Config {
     let latency = simulator::Latency { tokens_per_second: 1e6, ..Default::default() };
@@ -96,25 +95,6 @@ fn too_few_descriptors_lose_nothing() {
     assert_eq!(lab.until_empty(), 0);
     assert_eq!(lab.states(), "succeeded 120");
     assert_eq!(lab.simulator().stats().requests, 120, "what did not connect was not sent");
-    check_end(&lab, &[]);
-}
-
-#[test]
-fn a_refused_connection_costs_nothing_and_ends_in_the_attempts_allowed() {
-    needs!("sqlite3");
-    let lab = Lab::new(fast(), &Settings { max_attempts: 3, ..Settings::default() });
-    lab.insert_many("k", 2, "[[out=5]]");
-    // A port that was free a moment ago, and at which nobody listens.
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}", free.local_addr().expect("its address"));
-    drop(free);
-    let environment = [("ANTHROPIC_API_KEY", CANARY), ("ANTHROPIC_BASE_URL", url.as_str())];
-    assert_eq!(lab.spawn_with(&["--until-empty"], &environment).end(), 1);
-    let attempts = "SELECT DISTINCT outcome || ' ' || error_class || ' ' || settlement || ' '
-        || settled_nanousd || ' ' || settled_requests FROM attempts";
-    assert_eq!(lab.texts(attempts), ["transient connection released 0 0"]);
-    assert_eq!(lab.number("SELECT count(*) FROM attempts"), 6);
-    assert_eq!(lab.job("k1"), ("failed".into(), "connection".into()));
     check_end(&lab, &[]);
 }
 
