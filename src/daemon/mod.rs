@@ -9,6 +9,7 @@ mod pace;
 mod reaper;
 pub mod report;
 mod scheduler;
+mod scout;
 mod signals;
 mod snapshot;
 mod spool;

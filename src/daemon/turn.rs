@@ -320,6 +320,16 @@ async fn admit(
         books.window.started();
     }
     done.wake_at = [done.wake_at, outline.wake_at].into_iter().flatten().min();
+    if outline.starts.len() < free_permits {
+        let shares = &books.shares;
+        let has_room = |queue: &str| {
+            let most = shares.policy(queue).max_in_flight;
+            most.is_none_or(|most| shares.in_flight(queue) < most)
+        };
+        let (more, at) = books.window.look_further(&outline, has_room, now);
+        books.stale |= more;
+        done.wake_at = [done.wake_at, at].into_iter().flatten().min();
+    }
     let chosen = chosen(&outline);
     if chosen.is_empty() {
         // Nothing in sight can start: look at what lies beyond, the next time.

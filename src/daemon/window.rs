@@ -1,11 +1,14 @@
 //! The heads of the queues, read and measured before admission looks at them.
 //!
+//! Beyond the heads, where all of them wait for their pools, there are scouts.
+//!
 //! Invariant: bounded in jobs and in bytes, however long the queues are; nothing scans them.
 //! Invariant: filled outside any write transaction.
 
+use super::scout::{self, Place, Scout};
 use crate::claude::request::{Fallbacks, JobBody, prepare};
 use crate::config::Config;
-use crate::domain::admission::{Candidate, Wait};
+use crate::domain::admission::{Candidate, Plan, Wait};
 use crate::domain::job::{JobEvent, JobId};
 use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
@@ -46,6 +49,9 @@ pub(super) struct HeadWindow {
     paused: usize,
     /// Queues looked at since a job last started.
     looked_at: usize,
+    /// Queues that go on beyond their heads, and where those end.
+    longer: HashMap<Arc<str>, Place>,
+    scouts: HashMap<Arc<str>, Scout>,
 }
 
 impl HeadWindow {
@@ -103,9 +109,39 @@ impl HeadWindow {
         }
     }
 
+    /// Sends scouts beyond the heads of queues in which every job in sight waits for its pool.
+    /// Whether there is more to read now, and when it is worth another look.
+    ///
+    /// `has_room`: whether the queue itself could have another call out.
+    pub(super) fn look_further(
+        &mut self,
+        outline: &Plan,
+        has_room: impl Fn(&str) -> bool,
+        now: Timestamp,
+    ) -> (bool, Option<Timestamp>) {
+        let mut free: HashSet<&str> = HashSet::new();
+        let starts = outline.starts.iter().map(|start| start.job);
+        let others = outline.waits.iter().filter(|wait| !scout::is_of_the_pool(wait.reason));
+        for job in
+            starts.chain(others.map(|wait| wait.job)).chain(outline.unbounded.iter().copied())
+        {
+            free.extend(self.ready.get(&job).map(|ready| &*ready.candidate.queue));
+        }
+        let (mut moved, mut wake_at) = (false, None);
+        for (queue, end) in &self.longer {
+            let blocked = !free.contains(&**queue) && has_room(queue);
+            let scout = self.scouts.entry(Arc::clone(queue)).or_default();
+            let (moves, at) = scout.note(blocked, *end, now);
+            moved |= moves;
+            wake_at = [wake_at, at].into_iter().flatten().min();
+        }
+        (moved, wake_at)
+    }
+
     /// Drops everything, when the defaults that filled the bodies have changed.
     pub(super) fn clear(&mut self) {
         self.ready.clear();
+        self.scouts.clear();
         self.bytes = 0;
     }
 
@@ -123,15 +159,25 @@ impl HeadWindow {
         self.paused = all - names.len();
         self.queues = names.len();
         self.looked_at = self.looked_at.saturating_add(self.queues.min(QUEUES_MAX));
-        let queues = self.take_turns(names);
+        let names: BTreeSet<String> = names.into_iter().collect();
+        let queues = self.take_turns(names.iter().cloned().collect());
         let most = i64::try_from(JOBS_MAX / queues.len().max(1)).unwrap_or(1);
         let mut wanted: Vec<(usize, Head)> = Vec::new();
-        let mut seen: HashSet<JobId> = HashSet::new();
+        self.longer.clear();
         for queue in &queues {
             let heads = store.heads(queue, most).await?;
-            seen.extend(heads.iter().map(|head| head.id));
+            if i64::try_from(heads.len()).is_ok_and(|count| count >= most)
+                && let Some(last) = heads.last()
+            {
+                self.longer.insert(Arc::from(queue.as_str()), scout::place(last));
+            }
             wanted.extend(heads.into_iter().enumerate());
         }
+        self.scouts.retain(|queue, _| names.contains(&**queue));
+        let beyond = self.read_further(store).await?;
+        let mut seen: HashSet<JobId> = wanted.iter().map(|(_, head)| head.id).collect();
+        // What the heads have reached meanwhile is among them already.
+        let beyond: Vec<JobId> = beyond.into_iter().filter(|id| seen.insert(*id)).collect();
         // The urgent first, then the first of every queue, the second of every queue …
         wanted.sort_by_key(|(rank, head)| (-head.priority, *rank, head.id));
         // What is no longer at a head was taken, cancelled, or overtaken by more urgent jobs.
@@ -153,6 +199,7 @@ impl HeadWindow {
             bytes += size;
             missing.push(id);
         }
+        missing.extend(beyond.iter().filter(|id| !self.ready.contains_key(id)));
         for some in missing.chunks(BODIES_AT_ONCE) {
             for row in store.bodies(some).await? {
                 match read(row, config) {
@@ -165,6 +212,23 @@ impl HeadWindow {
             }
         }
         Ok(unfit)
+    }
+
+    /// The pages of the scouts.
+    async fn read_further(&mut self, store: &Store) -> Result<Vec<JobId>, StoreError> {
+        let longer = &self.longer;
+        let scouts = self.scouts.iter_mut().filter(|(queue, _)| longer.contains_key(*queue));
+        let out: Vec<_> =
+            scouts.filter_map(|(queue, scout)| Some((queue, scout.after()?, scout))).collect();
+        let most = scout::JOBS_MAX / out.len().max(1);
+        let most_rows = i64::try_from(most).unwrap_or(1);
+        let bytes_max = scout::BYTES_MAX / i64::try_from(out.len().max(1)).unwrap_or(1);
+        let mut beyond = Vec::new();
+        for (queue, after, scout) in out {
+            let page = store.heads_after(queue, after, most_rows).await?;
+            beyond.extend(scout.see(page, most, bytes_max).into_iter().map(|head| head.id));
+        }
+        Ok(beyond)
     }
 
     fn take_turns(&mut self, mut queues: Vec<String>) -> Vec<String> {
@@ -225,3 +289,7 @@ fn text<'a>(bytes: Option<&'a [u8]>, column: &str) -> Result<Option<&'a str>, St
         }
     }
 }
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;
