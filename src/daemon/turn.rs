@@ -272,8 +272,7 @@ async fn look(
         books.apply_policies();
         done.break_off = store.to_break_off().await?;
     }
-    // Half empty, and it was filled before: there may be more.
-    let low = books.taken > 0 && books.window.len() < context.permits.available_permits().max(64);
+    let low = books.taken > 0 && books.window.is_low(context.permits.available_permits());
     if books.stale || low {
         let shares = &books.shares;
         let paused = |queue: &str| shares.policy(queue).paused;

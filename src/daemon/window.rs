@@ -25,6 +25,8 @@ const BYTES_MAX: i64 = 64 << 20;
 const QUEUES_MAX: usize = 64;
 /// Names of queues read at the most.
 const QUEUE_NAMES_MAX: i64 = 10_000;
+/// Of a longer queue, with fewer in sight, more are read.
+const FEW: usize = 64;
 /// Bodies read by one query.
 const BODIES_AT_ONCE: usize = 64;
 
@@ -49,14 +51,33 @@ pub(super) struct HeadWindow {
     paused: usize,
     /// Queues looked at since a job last started.
     looked_at: usize,
+    /// Jobs read of each queue at the last fill, at the most.
+    most: usize,
+    /// Some of them had to be left out for their size.
+    too_large: bool,
     /// Queues that go on beyond their heads, and where those end.
     longer: HashMap<Arc<str>, Place>,
     scouts: HashMap<Arc<str>, Scout>,
 }
 
 impl HeadWindow {
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.ready.len()
+    }
+
+    /// Whether some queue has more jobs than are in sight, and few of them are left there.
+    pub(super) fn is_low(&self, free_permits: usize) -> bool {
+        let few = free_permits.max(FEW);
+        if self.too_large && self.ready.len() < few {
+            return true;
+        }
+        let few = few.min(self.most / 2).max(1);
+        let mut left: HashMap<&str, usize> = HashMap::new();
+        for ready in self.ready.values() {
+            *left.entry(&ready.candidate.queue).or_default() += 1;
+        }
+        self.longer.keys().any(|queue| left.get(&**queue).is_none_or(|count| *count < few))
     }
 
     /// Whether there are queues beyond it, so that it must move when nothing in it can start.
@@ -161,7 +182,8 @@ impl HeadWindow {
         self.looked_at = self.looked_at.saturating_add(self.queues.min(QUEUES_MAX));
         let names: BTreeSet<String> = names.into_iter().collect();
         let queues = self.take_turns(names.iter().cloned().collect());
-        let most = i64::try_from(JOBS_MAX / queues.len().max(1)).unwrap_or(1);
+        self.most = JOBS_MAX / queues.len().max(1);
+        let most = i64::try_from(self.most).unwrap_or(1);
         let mut wanted: Vec<(usize, Head)> = Vec::new();
         self.longer.clear();
         for queue in &queues {
@@ -188,12 +210,14 @@ impl HeadWindow {
         let mut unfit = Vec::new();
         let mut missing: Vec<JobId> = Vec::new();
         let mut bytes = self.bytes;
+        self.too_large = false;
         for (rank, Head { id, bytes: size, .. }) in wanted {
             if self.ready.contains_key(&id) {
                 continue;
             }
             // The first of each queue is always taken, however large the others are.
             if rank > 0 && bytes + size > BYTES_MAX {
+                self.too_large = true;
                 continue;
             }
             bytes += size;

@@ -91,3 +91,25 @@ async fn a_queue_in_which_something_starts_is_not_scouted() {
         assert_eq!(desk.window.look_further(&plan, |_| true, now), (false, None));
     }
 }
+
+const TWO_QUEUES: &str =
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)
+    INSERT INTO jobs (prompt, model, max_tokens, queue)
+    SELECT 'x', 'm1', 9, CASE WHEN i <= 300 THEN 'waits' ELSE 'goes' END FROM n";
+
+/// A queue that waits in sight must not look like work that is left of another one.
+#[tokio::test]
+async fn of_a_long_queue_more_is_read_when_it_is_short_of_jobs_in_sight() {
+    let mut desk = Desk::with(TWO_QUEUES).await;
+    desk.fill().await;
+    let goes = desk.window.candidates().into_iter().filter(|one| &*one.queue == "goes");
+    let jobs: Vec<JobId> = goes.map(|one| one.job).collect();
+    assert_eq!((jobs.len(), desk.window.len()), (512, 812));
+    for (taken, job) in jobs.into_iter().enumerate() {
+        assert_eq!(desk.window.is_low(16), 512 - taken < FEW, "{taken}");
+        desk.window.remove(job);
+    }
+    assert!(desk.window.is_low(16));
+    desk.fill().await;
+    assert!(!desk.window.is_low(16));
+}
