@@ -26,7 +26,8 @@ pub(super) struct Call {
 pub(super) struct Finished {
     pub(super) lease: Lease,
     pub(super) reply: Reply,
-    pub(super) sent_at: Timestamp,
+    /// `None`: never.
+    pub(super) sent_at: Option<Timestamp>,
     pub(super) body_bytes: i64,
     pub(super) max_attempts: Option<u32>,
     pub(super) _permit: OwnedSemaphorePermit,
@@ -57,7 +58,7 @@ pub(super) fn start(
         let _ = done.send(Finished {
             lease: call.lease,
             reply,
-            sent_at,
+            sent_at: Some(sent_at),
             body_bytes,
             max_attempts: call.max_attempts,
             _permit: call.permit,
@@ -66,18 +67,40 @@ pub(super) fn start(
     break_off
 }
 
+/// Gives a call back that was leased and will not be made.
+pub(super) fn not_sent(call: Call, now: Timestamp) -> Finished {
+    let failure = Failure {
+        kind: FailureKind::Interrupted,
+        class: "interrupted".into(),
+        message: "the daemon was stopped before the call was sent".into(),
+    };
+    Finished {
+        lease: call.lease,
+        reply: headless(Outcome::Failed(failure), now),
+        sent_at: None,
+        body_bytes: i64::try_from(call.body.len()).unwrap_or(i64::MAX),
+        max_attempts: call.max_attempts,
+        _permit: call.permit,
+    }
+}
+
 /// The reply of a call that ended without one: it may have been billed.
 fn unknown(class: &'static str, now: Timestamp) -> Reply {
     let kind = match class {
         "interrupted" => FailureKind::Interrupted,
         _ => FailureKind::Transient { retry_after: None },
     };
+    let failure = Failure {
+        kind,
+        class: class.into(),
+        message: "the call was broken off; it may have been billed".into(),
+    };
+    headless(Outcome::Unknown(failure), now)
+}
+
+fn headless(outcome: Outcome, now: Timestamp) -> Reply {
     Reply {
-        outcome: Outcome::Unknown(Failure {
-            kind,
-            class: class.into(),
-            message: "the call was broken off; it may have been billed".into(),
-        }),
+        outcome,
         http_status: None,
         request_id: None,
         limits: Vec::new(),

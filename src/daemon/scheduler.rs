@@ -4,7 +4,7 @@
 //! database is locked.
 
 use super::books::{Books, Context};
-use super::executor::{self, Finished};
+use super::executor::{self, Call, Finished};
 use super::notify::Notifier;
 use super::pace::Pace;
 use super::report::{Phase, Report};
@@ -242,12 +242,7 @@ impl Scheduler {
         }
         self.surplus -= self.context.permits.forget_permits(self.surplus);
         self.pace.note(done.ended.len(), now);
-        for call in done.calls {
-            let (attempt, job) = (call.lease.attempt, call.lease.job);
-            let clock = self.context.clock().clone();
-            let break_off = executor::start(self.client.clone(), clock, call, self.ended.0.clone());
-            self.flights.insert(attempt, Flight { job, break_off: Some(break_off) });
-        }
+        done.calls.into_iter().for_each(|call| self.begin_call(call));
         for flight in self.flights.values_mut().filter(|one| done.break_off.contains(&one.job)) {
             flight.break_off.take().map(|break_off| break_off.send(()));
         }
@@ -275,6 +270,19 @@ impl Scheduler {
             }
         }
         self.drained()
+    }
+
+    fn begin_call(&mut self, call: Call) {
+        let (attempt, job) = (call.lease.attempt, call.lease.job);
+        let break_off = if self.phase == Phase::Running {
+            let (client, clock) = (self.client.clone(), self.context.clock().clone());
+            Some(executor::start(client, clock, call, self.ended.0.clone()))
+        } else {
+            // Somebody stopped the daemon while the turn ran that leased it.
+            self.finished.push(executor::not_sent(call, self.context.now()));
+            None
+        };
+        self.flights.insert(attempt, Flight { job, break_off });
     }
 
     /// `--until-empty`: whether nothing runs and nothing can become due without a person.
@@ -451,3 +459,6 @@ async fn turned(turn: &mut Option<JoinHandle<(Box<Books>, Done)>>) -> Event {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

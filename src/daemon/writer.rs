@@ -33,7 +33,7 @@ pub(super) fn ending(
         error: None,
         usage: None,
         stop_reason: None,
-        sent_at: Some(finished.sent_at),
+        sent_at: finished.sent_at,
         first_byte_at: reply.first_byte_at,
         done_at: reply.done_at,
         headers: reply.headers.clone(),
