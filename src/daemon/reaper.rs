@@ -50,7 +50,7 @@ pub(super) async fn recover(
     endings.extend(spooled.iter().filter(|one| !open.contains(&one.lease.attempt)).cloned());
     if !endings.is_empty() {
         let pools: BTreeSet<&str> = endings.iter().map(|e| &*e.lease.reservation.pool.0).collect();
-        store.settle(&endings, &snapshots(&ledger, &pools, now), now).await?;
+        store.settle(context.epoch, &endings, &snapshots(&ledger, &pools, now), now).await?;
         tracing::warn!(
             unknown,
             spooled = spooled.len(),

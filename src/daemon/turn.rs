@@ -123,11 +123,12 @@ async fn settle(
     }
     let pools: BTreeSet<&str> = finished.iter().map(|f| &*f.lease.reservation.pool.0).collect();
     let snapshots = snapshots(&ledger, &pools, now);
-    match context.store.settle(&endings, &snapshots, now).await {
+    match context.store.settle(context.epoch, &endings, &snapshots, now).await {
         Ok(settled) => {
             for attempt in &settled.lost {
                 tracing::warn!(attempt = attempt.0, "settled before; the answer was kept");
             }
+            done.fenced = settled.fenced;
             done.ended.extend(settled.finished.iter().map(|(_, state)| *state));
         }
         Err(error) => {
@@ -221,7 +222,7 @@ async fn go_on(
         report.held_back_by = done.first_held;
         report.held_back.clone_from(&done.held_back);
         let json = serde_json::to_string(&report).unwrap_or_else(|_| "{}".into());
-        done.fenced = !context.store.heartbeat(context.epoch, &json, now).await?;
+        done.fenced |= !context.store.heartbeat(context.epoch, &json, now).await?;
     }
     Ok(())
 }

@@ -163,6 +163,8 @@ pub struct Settled {
     pub finished: Vec<(JobId, JobState)>,
     /// Attempts that another epoch had settled before: the answer was kept all the same.
     pub lost: Vec<AttemptId>,
+    /// A newer daemon has taken over: levels, budgets and gates were left as they are.
+    pub fenced: bool,
 }
 
 /// The snapshot of one limit.

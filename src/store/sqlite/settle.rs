@@ -3,7 +3,7 @@
 use super::Store;
 use super::ledger::write_snapshots;
 use super::queue::{ids, take_numbers};
-use crate::domain::job::{AttemptId, JobEvent, JobId, JobState};
+use crate::domain::job::{AttemptId, Epoch, JobEvent, JobId, JobState};
 use crate::domain::time::Timestamp;
 use crate::store::error::{Doing, StoreError};
 use crate::store::rows::{Ending, Next, Settled, Snapshots};
@@ -31,6 +31,9 @@ WHERE attempts.id = (v.value ->> 'attempt') AND attempts.epoch = (v.value ->> 'e
   AND attempts.settlement IS NULL
 RETURNING attempts.id";
 
+pub(super) const IS_NEWEST: &str = "-- is_newest
+SELECT ?1 = (SELECT max(epoch) FROM daemons)";
+
 pub(super) const CANCELS: &str = "-- cancels
 SELECT s.id FROM json_each(?1) AS wanted JOIN job_state AS s ON s.id = wanted.value
 WHERE s.cancel_requested > 0";
@@ -56,19 +59,29 @@ impl Store {
     /// Writes a group of endings: results, attempts, next states and the ledger, all or none.
     ///
     /// An ending whose lease is lost changes neither job nor attempt; its answer is kept all
-    /// the same. Writing the same ending twice changes nothing.
+    /// the same. Writing the same ending twice changes nothing. `epoch` is the writer's: when a
+    /// newer daemon has taken over, results are kept, and its ledger stays as it is.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn settle(
         &self,
+        epoch: Epoch,
         endings: &[Ending],
         snapshots: &Snapshots,
         now: Timestamp,
     ) -> Result<Settled, StoreError> {
         let mut tx = self.begin().await?;
-        let settled = settle_in(&mut tx, endings, now).await?;
-        write_snapshots(&mut tx, snapshots, now).await?;
+        let mut settled = settle_in(&mut tx, endings, now).await?;
+        let newest: Option<bool> = sqlx::query_scalar(IS_NEWEST)
+            .bind(epoch.0)
+            .fetch_one(&mut *tx)
+            .await
+            .doing("look for a newer daemon")?;
+        settled.fenced = newest != Some(true);
+        if !settled.fenced {
+            write_snapshots(&mut tx, snapshots, now).await?;
+        }
         tx.commit().await.doing("commit settlements")?;
         Ok(settled)
     }
@@ -110,7 +123,7 @@ pub(super) async fn settle_in(
     let finished = finish(tx, endings, &won, &cancelled, now).await?;
     let lost = endings.iter().map(|ending| ending.lease.attempt);
     let lost: Vec<AttemptId> = lost.filter(|attempt| !won.contains(&attempt.0)).collect();
-    Ok(Settled { finished, lost })
+    Ok(Settled { finished, lost, fenced: false })
 }
 
 async fn finish(

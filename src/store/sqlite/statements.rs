@@ -30,7 +30,7 @@ const STATEMENTS: &[(&str, &str)] = statements! {
         END_WITHOUT_CALL TAKE_NUMBERS;
     read: COUNTS WAITING FAILURES QUEUES DAEMON USED RETRYING UNKNOWN RESULTS LIST SELECTED_COUNTS
         DETAIL ATTEMPTS SPENT SPENT_BY_MODEL BUDGETS;
-    settle: SETTLE CANCELS FINISH KEEP_RESPONSE;
+    settle: SETTLE IS_NEWEST CANCELS FINISH KEEP_RESPONSE;
 };
 
 /// Tables that may have millions of rows, by the names the statements give them.
@@ -90,6 +90,7 @@ const HOT: &[&str] = &[
     "RESERVE",
     "LEASE",
     "SETTLE",
+    "IS_NEWEST",
     "CANCELS",
     "FINISH",
     "OPEN_ATTEMPTS",

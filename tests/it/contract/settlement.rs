@@ -221,7 +221,8 @@ async fn a_group_fails_as_a_whole() {
         ));
         let group =
             [answered(&leases[0], "one"), failed(&leases[1]), answered(&leases[2], "three")];
-        let error = desk.store.settle(&group, &snapshots(), after(9)).await.unwrap_err();
+        let error =
+            desk.store.settle(desk.epoch, &group, &snapshots(), after(9)).await.unwrap_err();
         assert_eq!(error.refusal().as_deref(), Some("planted"), "{table}");
         assert_eq!(desk.sql(EVERYTHING), before, "{table}");
         assert_eq!(desk.sql("SELECT count(*) FROM limit_snapshots;"), "0");
@@ -234,13 +235,13 @@ async fn a_group_fails_as_a_whole() {
 #[tokio::test]
 async fn snapshots_replace_each_other_and_gates_open() {
     let desk = Desk::open().await;
-    desk.store.settle(&[], &snapshots(), T0).await.unwrap();
+    desk.store.settle(desk.epoch, &[], &snapshots(), T0).await.unwrap();
     let mut later = snapshots();
     later.limits[0].available = 7;
     later.budgets[0].spent = 99;
     let gate = GateRow { name: "sonnet".into(), reason: "pause".into(), until: Some(after(3)) };
     later.gates = Some(vec![gate]);
-    desk.store.settle(&[], &later, after(1)).await.unwrap();
+    desk.store.settle(desk.epoch, &[], &later, after(1)).await.unwrap();
     assert_eq!(desk.store.limits().await.unwrap(), later.limits);
     assert_eq!(desk.store.budgets(T0).await.unwrap(), later.budgets);
     let shut = desk.store.gates().await.unwrap();
@@ -258,7 +259,7 @@ async fn a_settlement_is_one_commit() {
     let commits = || desk.sql("SELECT count(DISTINCT settled_at) FROM attempts;");
     let mut witness = Witness::of(&desk).await;
     let before = witness.version().await;
-    desk.store.settle(&endings, &Snapshots::default(), after(9)).await.unwrap();
+    desk.store.settle(desk.epoch, &endings, &Snapshots::default(), after(9)).await.unwrap();
     let after_one = witness.version().await;
     assert_ne!(after_one, before);
     assert_eq!(witness.version().await, after_one);
