@@ -9,6 +9,10 @@
 PRAGMA application_id = 0x636c6171;
 PRAGMA user_version = 1000;
 
+-- Tells this database from every other one, whatever its file is called.
+CREATE TABLE identity (id TEXT NOT NULL);
+INSERT INTO identity (id) VALUES (lower(hex(randomblob(16))));
+
 -- What a producer writes, and nothing else. -------------------------------------------------
 
 CREATE TABLE jobs (

@@ -118,7 +118,9 @@ pub async fn run(options: Options) -> Result<Ended, DaemonError> {
     let client =
         client_of(&config, options.key.clone(), &options.clock).map_err(DaemonError::Client)?;
     let store = open(&config).await?;
-    let mut spool = Spool::open(&config.database).map_err(DaemonError::Spool)?;
+    let id = store.database_id().await?;
+    let mut spool = Spool::open(&config.database, id).map_err(DaemonError::Spool)?;
+    let spooled = spool.read().map_err(DaemonError::Spool)?;
     let known = store.last_time().await?;
     let finished_before = store.last_finished().await?;
     let now = options.clock.now().max(known);
@@ -135,7 +137,10 @@ pub async fn run(options: Options) -> Result<Ended, DaemonError> {
         config.max_in_flight,
         finished_before,
     );
-    let ledger = patiently(async || reaper::recover(&context, &config, &mut spool).await).await?;
+    let (ledger, strange) =
+        patiently(async || reaper::recover(&context, &config, &spooled).await).await?;
+    spool.set_aside(&strange).map_err(DaemonError::Spool)?;
+    spool.clear();
     tracing::info!(
         epoch = epoch.0,
         database = %config.database.display(),

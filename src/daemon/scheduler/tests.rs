@@ -27,7 +27,7 @@ async fn scheduler(dir: &tempfile::TempDir) -> Scheduler {
     let context = Context::new(store, epoch, clock.clone(), now, entropy.clone(), 4, 0);
     let books = Books::new(Arc::clone(&config), Ledger::new(config.pools.clone(), vec![], now));
     let client = client_of(&config, key.clone(), &clock).unwrap();
-    let spool = Spool::open(&path).unwrap();
+    let spool = Spool::open(&path, "one".into()).unwrap();
     let options = Options {
         config: Config::clone(&config),
         key,

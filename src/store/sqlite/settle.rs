@@ -28,7 +28,7 @@ UPDATE attempts SET
   headers = v.value ->> 'headers'
 FROM json_each(?1) AS v
 WHERE attempts.id = (v.value ->> 'attempt') AND attempts.epoch = (v.value ->> 'epoch')
-  AND attempts.settlement IS NULL
+  AND attempts.job_id = (v.value ->> 'job') AND attempts.settlement IS NULL
 RETURNING attempts.id";
 
 pub(super) const IS_NEWEST: &str = "-- is_newest
@@ -52,8 +52,16 @@ WHERE job_state.id = (v.value ->> 'job') AND +job_state.state = 'running'
 RETURNING job_state.id, job_state.state";
 
 pub(super) const KEEP_RESPONSE: &str = "-- keep_response
-INSERT INTO responses (attempt_id, body, text) VALUES (?1, ?2, ?3)
+INSERT INTO responses (attempt_id, body, text)
+SELECT ?1, ?2, ?3
+WHERE EXISTS (SELECT 1 FROM attempts AS a WHERE a.id = ?1 AND a.epoch = ?4 AND a.job_id = ?5)
 ON CONFLICT (attempt_id) DO NOTHING";
+
+/// The same number may be another call's in a database that was restored from elsewhere.
+pub(super) const KNOWN: &str = "-- known
+SELECT v.key FROM json_each(?1) AS v CROSS JOIN attempts AS a ON a.id = (v.value ->> 'attempt')
+WHERE a.epoch = (v.value ->> 'epoch') AND a.job_id = (v.value ->> 'job')
+  AND a.reserved_at = (v.value ->> 'reserved_at')";
 
 impl Store {
     /// Writes a group of endings: results, attempts, next states and the ledger, all or none.
@@ -87,6 +95,30 @@ impl Store {
     }
 }
 
+impl Store {
+    /// The places of those endings whose call is in the ledger: the same attempt of the same job
+    /// in the same daemon's life at the same time.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn known(&self, endings: &[Ending]) -> Result<HashSet<usize>, StoreError> {
+        let leases = endings.iter().map(|ending| {
+            json!({
+                "attempt": ending.lease.attempt.0,
+                "epoch": ending.lease.epoch.0,
+                "job": ending.lease.job.0,
+                "reserved_at": ending.lease.reservation.reserved_at.0,
+            })
+        });
+        let rows: Vec<i64> = sqlx::query_scalar(KNOWN)
+            .bind(Value::Array(leases.collect()).to_string())
+            .fetch_all(&self.readers)
+            .await
+            .doing("look for the calls of results")?;
+        Ok(rows.into_iter().filter_map(|at| usize::try_from(at).ok()).collect())
+    }
+}
+
 pub(super) async fn settle_in(
     tx: &mut Transaction<'static, Sqlite>,
     endings: &[Ending],
@@ -98,6 +130,8 @@ pub(super) async fn settle_in(
                 .bind(ending.lease.attempt.0)
                 .bind(body)
                 .bind(text)
+                .bind(ending.lease.epoch.0)
+                .bind(ending.lease.job.0)
                 .execute(&mut **tx)
                 .await
                 .doing("keep an answer")?;
@@ -180,6 +214,7 @@ fn attempt_json(ending: &Ending) -> Value {
     json!({
         "attempt": ending.lease.attempt.0,
         "epoch": ending.lease.epoch.0,
+        "job": ending.lease.job.0,
         "settlement": settlement.kind.as_str(),
         "counted_at": settlement.counted_at.0,
         "requests": settlement.amounts.requests,

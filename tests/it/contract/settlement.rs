@@ -152,6 +152,35 @@ async fn a_lease_of_another_epoch_cannot_settle() {
     assert_eq!(desk.state(lease.job), "running");
 }
 
+/// In a database that was put in another's place the same number is another call's.
+#[tokio::test]
+async fn a_result_goes_to_the_call_it_was_for_or_nowhere() {
+    let desk = Desk::open().await;
+    let jobs = desk.prompts(2).await;
+    let leases = desk.start(&jobs, T0).await;
+    let other_job = Lease { job: jobs[1], ..leases[0].clone() };
+    let mut other_time = leases[0].clone();
+    other_time.reservation.reserved_at = after(1);
+    let endings = [
+        answered(&other_job, "not theirs"),
+        answered(&leases[1], "Hi"),
+        answered(&other_time, "not now"),
+    ];
+    assert_eq!(desk.store.known(&endings).await.unwrap(), [1].into());
+    let settled = desk.settle(&endings[..1]).await;
+    assert_eq!(settled.lost, [leases[0].attempt]);
+    assert_eq!(desk.sql("SELECT count(*) FROM responses;"), "0");
+    assert_eq!((desk.state(jobs[0]), desk.state(jobs[1])), ("running".into(), "running".into()));
+}
+
+#[tokio::test]
+async fn every_database_has_an_identity_of_its_own() {
+    let (one, other) = (Desk::open().await, Desk::open().await);
+    let id = one.store.database_id().await.unwrap();
+    assert_eq!(id.len(), 32);
+    assert_ne!(id, other.store.database_id().await.unwrap());
+}
+
 #[tokio::test]
 async fn whoever_cancels_a_running_job_gets_the_answer_if_there_is_one() {
     let desk = Desk::open().await;
