@@ -223,3 +223,21 @@ async fn a_refused_job_leaves_no_trace() {
     assert_eq!(witness.version().await, before);
     witness.leave().await;
 }
+
+/// What is shown of a job is its end, not an earlier one.
+#[tokio::test]
+async fn a_job_that_is_retried_and_then_cancelled_shows_no_old_answer() {
+    let desk = Desk::open().await;
+    let lease = desk.start_one().await;
+    desk.settle(&[answered(&lease, "Hi")]).await;
+    let job = [lease.job];
+    desk.store.edit(&job, JobEvent::Retry, false).await.unwrap();
+    let detail = desk.store.detail(lease.job).await.unwrap().unwrap();
+    assert_eq!(detail.text, None, "there is no answer yet");
+    desk.store.edit(&job, JobEvent::Cancel, false).await.unwrap();
+    desk.store.sweep(after(20), 9).await.unwrap();
+    let shown = "SELECT state, text, response, stop_reason, input_tokens, attempts FROM results;";
+    assert_eq!(desk.sql(shown), "cancelled|||||1");
+    assert_eq!(desk.sql("SELECT text FROM responses;"), "Hi", "its history stays");
+    assert_eq!(desk.store.attempts(lease.job).await.unwrap().len(), 1);
+}
