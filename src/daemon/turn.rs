@@ -168,7 +168,7 @@ fn close(books: &mut Books, finished: &Finished, ending: &Ending) {
     let expected = call.expected.input_tokens.saturating_add(call.expected.output_tokens);
     let amounts = ending.settlement.amounts;
     let actual = amounts.input_tokens.saturating_add(amounts.output_tokens);
-    books.shares.end(&call.queue, expected, actual);
+    books.shares.end(&call.queue, &call.pool, expected, actual);
     if let Some(usage) = ending.usage {
         let tokens = usage.limited_input();
         books.estimator.observe(&call.queue, &call.model, finished.body_bytes, tokens);
@@ -293,7 +293,7 @@ async fn admit(
     done: &mut Done,
 ) -> Result<(), StoreError> {
     let candidates = books.window.candidates();
-    books.shares.set_active(books.window.queues());
+    books.shares.set_active(&books.window.queues());
     let free_permits = context.permits.available_permits();
     if free_permits == 0 {
         if !candidates.is_empty() {

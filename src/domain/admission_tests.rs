@@ -5,6 +5,7 @@ use crate::domain::limit::{
     Algorithm, Dimension, LimitSource, LimitSpec, OutputMode, Per, PoolSpec,
 };
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 const T0: Timestamp = Timestamp(1_700_000_000_000);
 
