@@ -109,7 +109,7 @@ impl Ledger {
             return Check::Wait(blocked);
         }
         for budget in self.budgets.iter().filter(|budget| budget.spec.covers(&call.queue)) {
-            match budget.admits(&call.worst, unbounded) {
+            match budget.admits(&call.worst, unbounded, now) {
                 Ok(()) => {}
                 Err(Wall::Unbounded) => return Check::Unbounded,
                 Err(Wall::Full { until }) => {
@@ -151,7 +151,7 @@ impl Ledger {
             self.account.passed(now);
         }
         for budget in self.budgets.iter_mut().filter(|budget| budget.spec.covers(&call.queue)) {
-            budget.reserve(&call.worst);
+            budget.reserve(&call.worst, now);
         }
         let Some(pool) = self.pool_mut(&call.pool) else {
             return;
