@@ -52,9 +52,12 @@ pub(super) async fn recover(
     // Settled before, perhaps by a commit that seemed to fail: only the answer is kept.
     let open: HashSet<AttemptId> = endings.iter().map(|ending| ending.lease.attempt).collect();
     endings.extend(spooled.iter().filter(|one| !open.contains(&one.lease.attempt)).cloned());
-    if !endings.is_empty() {
+    // Also for the gates: what a start opens must not look shut until the next call.
+    if !endings.is_empty() || !found.gates.is_empty() {
         let pools: BTreeSet<&str> = endings.iter().map(|e| &*e.lease.reservation.pool.0).collect();
         store.settle(context.epoch, &endings, &snapshots(&ledger, &pools, now), now).await?;
+    }
+    if !endings.is_empty() {
         tracing::warn!(
             unknown,
             spooled = spooled.len(),

@@ -244,6 +244,9 @@ async fn reconfigure(
     books.apply_policies();
     books.window.clear();
     books.stale = true;
+    // The gates that were opened must not look shut until the next call.
+    let opened = snapshots(&books.ledger, &BTreeSet::new(), now);
+    context.store.settle(context.epoch, &[], &opened, now).await?;
     Ok(())
 }
 
