@@ -9,6 +9,10 @@
 PRAGMA application_id = 0x636c6171;
 PRAGMA user_version = 1000;
 
+-- Tells this database from every other one, whatever its file is called.
+CREATE TABLE identity (id TEXT NOT NULL);
+INSERT INTO identity (id) VALUES (lower(hex(randomblob(16))));
+
 -- What a producer writes, and nothing else. -------------------------------------------------
 
 CREATE TABLE jobs (
@@ -256,6 +260,10 @@ CREATE TRIGGER jobs_refuse BEFORE INSERT ON jobs BEGIN
   -- Before the insert an id that was left out reads as -1, so -1 itself is caught afterwards.
   SELECT RAISE(ABORT, 'jobs.id must lie between 1 and 9007199254740991; leave it out to have one given')
     WHERE NEW.id <> -1 AND NEW.id NOT BETWEEN 1 AND 9007199254740991;
+  -- AUTOINCREMENT goes on above the largest id there ever was: one job that took the last one
+  -- would be the last of all. So the last 2^32 are only given, never taken.
+  SELECT RAISE(ABORT, 'jobs.id: an id of your own must not be above 9007194959773695; leave it out to have one given')
+    WHERE NEW.id > 9007194959773695 AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = NEW.id);
   SELECT RAISE(ABORT, 'jobs.key: this queue has a job with the same key and another prompt or request')
     WHERE NEW.key IS NOT NULL AND EXISTS (
       SELECT 1 FROM jobs AS same

@@ -16,6 +16,8 @@ const TOKENS_MAX: i64 = 10_000_000_000;
 pub(crate) enum NoAnswer {
     /// It is the API's error object, though the status said 200.
     Error(ApiError),
+    /// It is a page for people, shortened: whatever sent it, the API did not.
+    Page(String),
     /// It is something else; the words say what.
     Odd(String),
 }

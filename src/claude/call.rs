@@ -1,7 +1,7 @@
 //! One call: sent once, read to its end, and its fate told.
 //!
-//! The fate of a call is one of three. No connection: surely not charged. A refusal: not
-//! charged. Anything else that is no whole message: unknown, since the request may have been
+//! The fate of a call is one of three. No connection: surely not charged. A refusal, or a page of
+//! something that is not the API: not charged. Anything else that is no whole message: unknown, since the request may have been
 //! written and the answer paid for.
 
 use super::answer::{self, NoAnswer};
@@ -160,6 +160,7 @@ async fn receive_answer(
             let message = format!("HTTP {} from {}, but {what}", head.status, client.host);
             (unknown("bad_response", message), None)
         }
+        (End::Whole, Err(NoAnswer::Page(page))) => (not_the_api(client, head, &page), None),
         (End::Whole, Err(NoAnswer::Error(error))) => {
             let class = error.class().unwrap_or("provider_error");
             let words = format!("{}: {}", error.kind, error.message);
@@ -235,12 +236,30 @@ fn begin(head: &Head, chunk: &[u8], most: u64) -> Body {
 
 fn whole_json(bytes: Vec<u8>) -> Result<Answer, NoAnswer> {
     let body = String::from_utf8(bytes).map_err(|_| odd("the answer is not UTF-8"))?;
-    if !body.trim_start().starts_with('{') {
-        // Not a cut answer, which would be nobody's business here: a page of some gateway.
+    let begin = body.trim_start();
+    if begin.starts_with('<') {
+        return Err(NoAnswer::Page(tidy(&body, QUOTE_CHARS_MAX)));
+    }
+    if !begin.starts_with('{') {
+        // Not a cut answer, which would be nobody's business here: words of some gateway.
         let quote = tidy(&body, QUOTE_CHARS_MAX);
         return Err(odd(format!("the answer is not JSON: {quote}")));
     }
     answer::read(body)
+}
+
+/// A login or parking page with status 200: what sends it did not pass the call on, so nothing
+/// was billed. (Whatever else is no message may be a damaged answer, and stays unknown.)
+fn not_the_api(client: &Inner, head: &Head, page: &str) -> Outcome {
+    let message = format!(
+        "HTTP {} from {} (a page, not the API's words: is provider.base_url right?): {page}",
+        head.status, client.host
+    );
+    Outcome::Failed(Failure {
+        kind: FailureKind::NotReached,
+        class: error::NOT_THE_API.into(),
+        message: tidy(&message, MESSAGE_CHARS_MAX),
+    })
 }
 
 fn odd(what: impl Into<String>) -> NoAnswer {
@@ -293,8 +312,9 @@ fn not_sent(client: &Inner, err: reqwest::Error) -> Outcome {
     let host = &client.host;
     if err.is_connect() || err.is_builder() {
         let message = format!("could not connect to {host}: {}", causes(err));
+        // Not a byte of it went out, and the cause may be this machine.
         return Outcome::Failed(Failure {
-            kind: FailureKind::Transient { retry_after: None },
+            kind: FailureKind::NotReached,
             class: "connection".into(),
             message: tidy(&message, MESSAGE_CHARS_MAX),
         });

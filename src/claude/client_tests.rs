@@ -297,7 +297,7 @@ async fn an_answer_cut_anywhere_is_never_taken_for_one() {
 async fn a_200_that_is_no_message() {
     for (body, words) in [
         ("", "empty"),
-        ("<html>\n<b>Log in", "not JSON: <html> <b>Log in"),
+        ("Log in", "not JSON: Log in"),
         ("{}", "no message"),
         (r#"{"type":"message"}"#, "without content"),
         ("[1]", "not JSON"),
@@ -314,6 +314,18 @@ async fn a_200_that_is_no_message() {
     let reply = reply_to(Says::ThisAndCloses(json_response(error)), false).await;
     assert_eq!(unknown(&reply).class, "api_error");
     assert_eq!(reply.request_id.as_deref(), Some("req_3"));
+}
+
+#[tokio::test]
+async fn a_page_with_status_200_is_not_the_apis() {
+    for stream in [false, true] {
+        let page = json_response(" <!DOCTYPE html>\n<b>Log in");
+        let reply = reply_to(Says::ThisAndCloses(page), stream).await;
+        assert_eq!(failed(&reply).kind, FailureKind::NotReached);
+        assert_eq!(failed(&reply).class, "not_the_api");
+        let message = &failed(&reply).message;
+        assert!(message.contains("base_url") && message.ends_with("<b>Log in"), "{message}");
+    }
 }
 
 #[tokio::test]
@@ -443,7 +455,7 @@ async fn redirects_are_never_followed() {
         let wire = response(status, &location, b"");
         let reply = reply_to(Says::ThisAndCloses(wire), false).await;
         assert_eq!(failed(&reply).class, "redirect");
-        assert_eq!(failed(&reply).kind, FailureKind::Permanent);
+        assert_eq!(failed(&reply).kind, FailureKind::NotReached);
         assert!(failed(&reply).message.contains("provider.base_url"));
     }
     assert_eq!(elsewhere.seen().connections, 0);
@@ -495,7 +507,7 @@ async fn no_connection_is_surely_not_charged() {
         let config = ClientConfig { base_url, ..ClientConfig::default() };
         let reply = call(config, false).await;
         assert_eq!(failed(&reply).class, "connection");
-        assert_eq!(failed(&reply).kind, TRANSIENT);
+        assert_eq!(failed(&reply).kind, FailureKind::NotReached);
         assert_eq!((reply.http_status, reply.first_byte_at), (None, None));
         assert!(failed(&reply).message.contains("127.0.0.1"), "{reply:?}");
     }

@@ -14,6 +14,8 @@ use crate::domain::time::{Millis, Timestamp};
 pub(crate) const MESSAGE_CHARS_MAX: usize = 500;
 /// Of a body that is not the API's, so much is quoted.
 const QUOTE_CHARS_MAX: usize = 200;
+/// `error_class` of an answer that came from something else.
+pub(crate) const NOT_THE_API: &str = "not_the_api";
 /// A spend limit that should already have ended is looked at again after this.
 const SPEND_LIMIT_LOOK: Millis = Millis::from_secs(300);
 
@@ -76,7 +78,8 @@ pub(crate) fn outcome(head: &Head, body: &[u8], host: &str) -> (Outcome, Option<
     let api = ApiError::parse(&body);
     let error = api.clone().unwrap_or_default();
     let (kind, class) = match head.status {
-        300..=399 => (FailureKind::Permanent, "redirect"),
+        300..=399 => (FailureKind::NotReached, "redirect"),
+        status if is_elsewhere(status, api.as_ref()) => (FailureKind::NotReached, NOT_THE_API),
         429 => too_many(head, &error),
         400..=499 => client_error(head, &error),
         _ => server_error(head, &error),
@@ -92,6 +95,20 @@ pub(crate) fn outcome(head: &Head, body: &[u8], host: &str) -> (Outcome, Option<
         Outcome::Failed(failure)
     };
     (outcome, error.request_id)
+}
+
+/// The API gives these with words of its own. Without them it was something before it that
+/// answered: a wrong base URL, a proxy, a firewall. (Of a 400, 413, 422 or 431 the request itself
+/// may be the cause, whoever answers.) Of a path that it does not have the API says "Not found",
+/// of a model that it does not have the model's name.
+fn is_elsewhere(status: u16, api: Option<&ApiError>) -> bool {
+    match api {
+        None => matches!(status, 403..=406 | 410 | 421 | 426 | 451),
+        Some(error) => {
+            status == 404
+                && error.message.get(..9).is_some_and(|m| m.eq_ignore_ascii_case("not found"))
+        }
+    }
 }
 
 /// A gateway that gave up waiting says nothing about what became of the call behind it; the
@@ -229,7 +246,11 @@ fn describe(status: u16, host: &str, api: Option<&ApiError>, body: &str) -> Stri
     };
     let cure = match (status, api) {
         (300..=399, _) => " (redirects are never followed: set provider.base_url to its target)",
-        (404 | 405, None) => " (not the API's words: is provider.base_url right?)",
+        (403 | 451, None) => " (not the API's words: a firewall on the way? provider.base_url?)",
+        (_, None) if is_elsewhere(status, None) => {
+            " (not the API's words: is provider.base_url right?)"
+        }
+        _ if is_elsewhere(status, api) => " (no such path there: is provider.base_url right?)",
         _ => "",
     };
     let separator = if words.is_empty() { "" } else { ": " };

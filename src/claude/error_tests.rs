@@ -35,10 +35,10 @@ const PARKED: FailureKind = FailureKind::AccountParked { until: None };
 
 #[test]
 fn the_table() {
-    use FailureKind::{KeyRejected, Permanent};
+    use FailureKind::{KeyRejected, NotReached, Permanent};
     for (status, kind, expected, class) in [
-        (301, "", Permanent, "redirect"),
-        (307, "", Permanent, "redirect"),
+        (301, "", NotReached, "redirect"),
+        (307, "", NotReached, "redirect"),
         (400, "invalid_request_error", Permanent, "invalid_request"),
         (400, "brand_new_error", Permanent, "invalid_request"),
         (401, "authentication_error", KeyRejected, "authentication"),
@@ -224,8 +224,26 @@ fn bodies_that_are_not_the_apis() {
     }
     let cut = &body("overloaded_error", "Overloaded", "null")[..40];
     assert_eq!(fails(&head(529), cut).kind, OVERLOADED);
-    let lost = fails(&head(404), "<html>nginx");
-    assert!(lost.message.contains("provider.base_url"), "{}", lost.message);
+}
+
+/// Else a wrong base URL would empty a queue, and a firewall's page would look like a bad key.
+#[test]
+fn what_answers_without_the_apis_words_is_not_the_api() {
+    for status in [302, 403, 404, 405, 406, 410, 421, 426, 451] {
+        for page in ["<html>nginx", "", r#"{"detail":"Not Found"}"#] {
+            let elsewhere = fails(&head(status), page);
+            assert_eq!(elsewhere.kind, FailureKind::NotReached, "{status} {page:?}");
+            assert!(elsewhere.message.contains("provider.base_url"), "{}", elsewhere.message);
+        }
+    }
+    // Of these the request itself may be the cause, whoever says so; a 401 asks for a key.
+    for status in [400, 413, 422, 431] {
+        assert_eq!(fails(&head(status), "<html>nginx").kind, FailureKind::Permanent, "{status}");
+    }
+    assert_eq!(fails(&head(401), "<html>nginx").kind, FailureKind::KeyRejected);
+    let path = fails(&head(404), &body("not_found_error", "Not Found", "null"));
+    assert_eq!((path.kind, &*path.class), (FailureKind::NotReached, "not_the_api"));
+    assert!(path.message.contains("no such path"), "{}", path.message);
 }
 
 #[test]

@@ -27,7 +27,8 @@ pub(super) struct Call {
 pub(super) struct Finished {
     pub(super) lease: Lease,
     pub(super) reply: Reply,
-    pub(super) sent_at: Timestamp,
+    /// `None`: never.
+    pub(super) sent_at: Option<Timestamp>,
     pub(super) body_bytes: i64,
     /// Bytes of text that its stream showed, if it was streamed.
     pub(super) streamed_bytes: Option<i64>,
@@ -40,7 +41,7 @@ impl Finished {
     pub(super) fn of(
         call: Call,
         reply: Reply,
-        sent_at: Timestamp,
+        sent_at: Option<Timestamp>,
         streamed_bytes: Option<i64>,
     ) -> Finished {
         Finished {
@@ -65,6 +66,17 @@ pub(super) struct Flight {
 }
 
 impl Flight {
+    /// One that nobody has made yet.
+    pub(super) fn of(call: &Call) -> Flight {
+        Flight { job: call.lease.job, sight: Sight::default(), break_off: None }
+    }
+
+    /// Whether there is nothing to break off any more.
+    #[cfg(test)]
+    pub(super) fn is_over(&self) -> bool {
+        self.break_off.is_none()
+    }
+
     /// Breaks it off, unless that was done before.
     pub(super) fn break_off(&mut self) {
         self.break_off.take().map(|break_off| break_off.send(()));
@@ -79,8 +91,8 @@ pub(super) fn start(
     done: mpsc::UnboundedSender<Finished>,
 ) -> Flight {
     let (break_off, broken_off) = oneshot::channel();
-    let sight = Sight::default();
-    let flight = Flight { job: call.lease.job, sight: sight.clone(), break_off: Some(break_off) };
+    let flight = Flight { break_off: Some(break_off), ..Flight::of(&call) };
+    let sight = flight.sight.clone();
     tokio::spawn(async move {
         let sent_at = clock.now();
         let (body, stream, seen) = (call.body.clone(), call.stream, sight.clone());
@@ -97,9 +109,19 @@ pub(super) fn start(
         };
         // The scheduler outlives every call; if it is gone, so is the process.
         let streamed_bytes = sight.get().map(|seen| seen.bytes);
-        let _ = done.send(Finished::of(call, reply, sent_at, streamed_bytes));
+        let _ = done.send(Finished::of(call, reply, Some(sent_at), streamed_bytes));
     });
     flight
+}
+
+/// Gives a call back that was leased and will not be made.
+pub(super) fn not_sent(call: Call, now: Timestamp) -> Finished {
+    let failure = Failure {
+        kind: FailureKind::Interrupted,
+        class: "interrupted".into(),
+        message: "the daemon was stopped before the call was sent".into(),
+    };
+    Finished::of(call, headless(Outcome::Failed(failure), now), None, None)
 }
 
 /// The reply of a call that ended without one: it may have been billed.
@@ -108,12 +130,17 @@ fn unknown(class: &'static str, now: Timestamp) -> Reply {
         "interrupted" => FailureKind::Interrupted,
         _ => FailureKind::Transient { retry_after: None },
     };
+    let failure = Failure {
+        kind,
+        class: class.into(),
+        message: "the call was broken off; it may have been billed".into(),
+    };
+    headless(Outcome::Unknown(failure), now)
+}
+
+fn headless(outcome: Outcome, now: Timestamp) -> Reply {
     Reply {
-        outcome: Outcome::Unknown(Failure {
-            kind,
-            class: class.into(),
-            message: "the call was broken off; it may have been billed".into(),
-        }),
+        outcome,
         http_status: None,
         request_id: None,
         limits: Vec::new(),

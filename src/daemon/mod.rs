@@ -9,6 +9,7 @@ mod pace;
 mod reaper;
 pub mod report;
 mod scheduler;
+mod scout;
 mod signals;
 mod snapshot;
 mod spool;
@@ -131,7 +132,9 @@ pub async fn run(options: Options) -> Result<Ended, DaemonError> {
 async fn begin(options: &Options) -> Result<(Context, Books, Spool), DaemonError> {
     let config = Arc::new(options.config.clone());
     let store = open(&config).await?;
-    let mut spool = Spool::open(&config.database).map_err(DaemonError::Spool)?;
+    let id = store.database_id().await?;
+    let mut spool = Spool::open(&config.database, id).map_err(DaemonError::Spool)?;
+    let spooled = spool.read().map_err(DaemonError::Spool)?;
     let known = store.last_time().await?;
     let finished_before = store.last_finished().await?;
     let now = options.clock.now().max(known);
@@ -148,7 +151,10 @@ async fn begin(options: &Options) -> Result<(Context, Books, Spool), DaemonError
         config.max_in_flight,
         finished_before,
     );
-    let ledger = patiently(async || reaper::recover(&context, &config, &mut spool).await).await?;
+    let (ledger, strange) =
+        patiently(async || reaper::recover(&context, &config, &spooled).await).await?;
+    spool.set_aside(&strange).map_err(DaemonError::Spool)?;
+    spool.clear();
     Ok((context, Books::new(config, ledger), spool))
 }
 

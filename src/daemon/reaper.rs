@@ -4,7 +4,6 @@
 
 use super::books::{Context, budgets};
 use super::snapshot::{restore, snapshots};
-use super::spool::Spool;
 use super::writer::abandoned;
 use crate::config::Config;
 use crate::domain::job::AttemptId;
@@ -12,12 +11,13 @@ use crate::domain::ledger::Ledger;
 use crate::store::{Ending, StoreError};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-/// The ledger as the last commit left it, with every open attempt settled.
+/// The ledger as the last commit left it, with every open attempt settled; and those of the
+/// spooled results that belong to no call of this database.
 pub(super) async fn recover(
     context: &Context,
     config: &Config,
-    spool: &mut Spool,
-) -> Result<Ledger, StoreError> {
+    spooled: &[Ending],
+) -> Result<(Ledger, Vec<Ending>), StoreError> {
     let store = &context.store;
     let now = context.now();
     let found = store.recover(context.epoch, now).await?;
@@ -30,7 +30,11 @@ pub(super) async fn recover(
         }
     }
     restore(&mut ledger, &found.limits, &found.past, &found.gates, now);
-    let spooled = spool.read();
+    let known = store.known(spooled).await?;
+    let places = spooled.iter().cloned().enumerate();
+    let (spooled, strange): (Vec<_>, Vec<_>) = places.partition(|(at, _)| known.contains(at));
+    let spooled: Vec<Ending> = spooled.into_iter().map(|(_, ending)| ending).collect();
+    let strange = strange.into_iter().map(|(_, ending)| ending).collect();
     let kept: HashMap<AttemptId, &Ending> =
         spooled.iter().map(|ending| (ending.lease.attempt, ending)).collect();
     let mut endings: Vec<Ending> = Vec::with_capacity(found.open.len());
@@ -48,15 +52,17 @@ pub(super) async fn recover(
     // Settled before, perhaps by a commit that seemed to fail: only the answer is kept.
     let open: HashSet<AttemptId> = endings.iter().map(|ending| ending.lease.attempt).collect();
     endings.extend(spooled.iter().filter(|one| !open.contains(&one.lease.attempt)).cloned());
-    if !endings.is_empty() {
+    // Also for the gates: what a start opens must not look shut until the next call.
+    if !endings.is_empty() || !found.gates.is_empty() {
         let pools: BTreeSet<&str> = endings.iter().map(|e| &*e.lease.reservation.pool.0).collect();
-        store.settle(&endings, &snapshots(&ledger, &pools, now), now).await?;
+        store.settle(context.epoch, &endings, &snapshots(&ledger, &pools, now), now).await?;
+    }
+    if !endings.is_empty() {
         tracing::warn!(
             unknown,
             spooled = spooled.len(),
             "an earlier daemon ended with calls in flight; those of unknown fate stay charged"
         );
     }
-    spool.clear();
-    Ok(ledger)
+    Ok((ledger, strange))
 }

@@ -4,7 +4,7 @@
 //! database is locked.
 
 use super::books::{Books, Context};
-use super::executor::{self, Finished, Flight};
+use super::executor::{self, Call, Finished, Flight};
 use super::notify::Notifier;
 use super::pace::Pace;
 use super::report::{Phase, Report};
@@ -242,12 +242,7 @@ impl Scheduler {
         }
         self.surplus -= self.context.permits.forget_permits(self.surplus);
         self.pace.note(done.ended.len(), now);
-        for call in done.calls {
-            let attempt = call.lease.attempt;
-            let clock = self.context.clock().clone();
-            let flight = executor::start(self.client.clone(), clock, call, self.ended.0.clone());
-            self.flights.insert(attempt, flight);
-        }
+        done.calls.into_iter().for_each(|call| self.begin_call(call));
         for flight in self.flights.values_mut().filter(|one| done.break_off.contains(&one.job)) {
             flight.break_off();
         }
@@ -275,6 +270,20 @@ impl Scheduler {
             }
         }
         self.drained()
+    }
+
+    fn begin_call(&mut self, call: Call) {
+        let attempt = call.lease.attempt;
+        let flight = if self.phase == Phase::Running {
+            let (client, clock) = (self.client.clone(), self.context.clock().clone());
+            executor::start(client, clock, call, self.ended.0.clone())
+        } else {
+            // Somebody stopped the daemon while the turn ran that leased it.
+            let flight = Flight::of(&call);
+            self.finished.push(executor::not_sent(call, self.context.now()));
+            flight
+        };
+        self.flights.insert(attempt, flight);
     }
 
     /// `--until-empty`: whether nothing runs and nothing can become due without a person.
@@ -451,3 +460,6 @@ async fn turned(turn: &mut Option<JoinHandle<(Box<Books>, Done)>>) -> Event {
         },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,13 @@
 //! Invariant: the file's blocks are allocated beforehand, so that a full disk can still take
 //! what was paid for.
 //! Invariant: a line is only believed whole; what follows a torn one was never acknowledged.
+//! Invariant: a result goes into the database it came from, or is kept in a file for a person.
 
 use crate::store::Ending;
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -17,17 +20,24 @@ const ALLOCATED: u64 = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Spool {
     path: PathBuf,
+    /// Whose results it takes.
+    database: String,
     file: File,
     /// Where the next line goes.
     end: u64,
 }
 
+/// A line.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record<'a> {
+    database: Cow<'a, str>,
+    ending: Cow<'a, Ending>,
+}
+
 impl Spool {
-    /// Opens `DATABASE-spool`, creating it when it is missing.
-    pub(super) fn open(database: &Path) -> io::Result<Spool> {
-        let mut path = database.as_os_str().to_owned();
-        path.push("-spool");
-        let path = PathBuf::from(path);
+    /// Opens `DATABASE-spool`, creating it when it is missing; `id` is the database's own.
+    pub(super) fn open(database: &Path, id: String) -> io::Result<Spool> {
+        let path = beside(database, "-spool");
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path)?;
@@ -35,33 +45,65 @@ impl Spool {
             // Where it cannot be had, the spool works all the same while there is space.
             let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, ALLOCATED);
         }
-        Ok(Spool { path, file, end: 0 })
+        Ok(Spool { path, database: id, file, end: 0 })
     }
 
-    /// The endings in it, up to the first line that is not whole.
-    pub(super) fn read(&mut self) -> Vec<Ending> {
-        let Ok(bytes) = std::fs::read(&self.path) else { return Vec::new() };
+    /// The endings in it, up to the first line that is not whole. Those of another database are
+    /// set aside.
+    pub(super) fn read(&mut self) -> io::Result<Vec<Ending>> {
+        let bytes = std::fs::read(&self.path)?;
         let mut endings = Vec::new();
+        let mut foreign: Vec<Record<'static>> = Vec::new();
         let mut end = 0;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             let whole = line.last() == Some(&b'\n') && line.first() != Some(&0);
-            let Some(ending) = whole.then(|| serde_json::from_slice(line).ok()).flatten() else {
-                break;
-            };
-            endings.push(ending);
+            let record: Option<Record<'static>> =
+                whole.then(|| serde_json::from_slice(line).ok()).flatten();
+            let Some(record) = record else { break };
+            if record.database == self.database {
+                endings.push(record.ending.into_owned());
+            } else {
+                foreign.push(record);
+            }
             end += line.len();
         }
         self.end = u64::try_from(end).unwrap_or(0);
-        endings
+        self.keep(&foreign)?;
+        Ok(endings)
+    }
+
+    /// Keeps endings that this database knows nothing of where a person finds them.
+    pub(super) fn set_aside(&self, endings: &[Ending]) -> io::Result<()> {
+        let records: Vec<Record> = endings.iter().map(|ending| self.record(ending)).collect();
+        self.keep(&records)
+    }
+
+    fn keep(&self, records: &[Record]) -> io::Result<()> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        let path = beside(&self.path, "-foreign");
+        let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
+        file.write_all(&lines(records)?)?;
+        file.sync_all()?;
+        tracing::warn!(
+            "{} results in {} belong to calls that this database does not know: was another one \
+             put in its place? They were not written, and are kept in {}",
+            records.len(),
+            self.path.display(),
+            path.display()
+        );
+        Ok(())
+    }
+
+    fn record<'a>(&'a self, ending: &'a Ending) -> Record<'a> {
+        Record { database: Cow::Borrowed(&self.database), ending: Cow::Borrowed(ending) }
     }
 
     /// Adds endings and returns when the disk has them.
     pub(super) fn append(&mut self, endings: &[Ending]) -> io::Result<()> {
-        let mut lines = Vec::new();
-        for ending in endings {
-            serde_json::to_writer(&mut lines, ending)?;
-            lines.push(b'\n');
-        }
+        let records: Vec<Record> = endings.iter().map(|ending| self.record(ending)).collect();
+        let lines = lines(&records)?;
         self.file.write_all_at(&lines, self.end)?;
         self.file.sync_data()?;
         self.end += u64::try_from(lines.len()).unwrap_or(0);
@@ -91,6 +133,21 @@ impl Spool {
     }
 }
 
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(ending);
+    PathBuf::from(path)
+}
+
+fn lines(records: &[Record]) -> io::Result<Vec<u8>> {
+    let mut lines = Vec::new();
+    for record in records {
+        serde_json::to_writer(&mut lines, record)?;
+        lines.push(b'\n');
+    }
+    Ok(lines)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +174,7 @@ mod tests {
                 attempt: AttemptId(attempt),
                 epoch: Epoch(1),
                 job: JobId(attempt),
+                attempts: 0,
                 counted_attempts: 0,
                 reservation,
             },
@@ -146,26 +204,48 @@ mod tests {
     fn what_was_appended_is_there_after_a_reopen() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("queue.db");
-        let mut spool = Spool::open(&database).unwrap();
+        let mut spool = Spool::open(&database, "one".into()).unwrap();
         spool.append(&[ending(1)]).unwrap();
         spool.append(&[ending(2), ending(3)]).unwrap();
-        let mut again = Spool::open(&database).unwrap();
-        assert_eq!(again.read(), [ending(1), ending(2), ending(3)]);
+        let mut again = Spool::open(&database, "one".into()).unwrap();
+        assert_eq!(again.read().unwrap(), [ending(1), ending(2), ending(3)]);
         again.clear();
         assert!(again.is_empty());
-        assert_eq!(Spool::open(&database).unwrap().read(), []);
+        assert_eq!(Spool::open(&database, "one".into()).unwrap().read().unwrap(), []);
+    }
+
+    #[test]
+    fn results_of_another_database_are_kept_and_not_given_to_this_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("queue.db");
+        let open = |id: &str| Spool::open(&database, id.into()).unwrap();
+        let mut old = open("old");
+        old.append(&[ending(1), ending(2)]).unwrap();
+        let mut new = open("new");
+        assert_eq!(new.read().unwrap(), []);
+        assert!(!new.is_empty(), "until it is cleared");
+        new.set_aside(&[ending(3)]).unwrap();
+        new.clear();
+        // Put back, they are the old database's again.
+        let kept = std::fs::read(folder.path().join("queue.db-spool-foreign")).unwrap();
+        std::fs::write(folder.path().join("queue.db-spool"), kept).unwrap();
+        assert_eq!(open("old").read().unwrap(), [ending(1), ending(2)]);
+        assert_eq!(open("new").read().unwrap(), [ending(3)]);
     }
 
     #[test]
     fn a_torn_line_ends_it() {
         let folder = tempfile::tempdir().unwrap();
         let database = folder.path().join("queue.db");
-        let mut spool = Spool::open(&database).unwrap();
+        let mut spool = Spool::open(&database, "one".into()).unwrap();
         spool.append(&[ending(1), ending(2)]).unwrap();
         spool.file.write_all_at(&[0; 40], spool.end - 40).unwrap();
-        let mut again = Spool::open(&database).unwrap();
-        assert_eq!(again.read(), [ending(1)]);
+        let mut again = Spool::open(&database, "one".into()).unwrap();
+        assert_eq!(again.read().unwrap(), [ending(1)]);
         again.append(&[ending(4)]).unwrap();
-        assert_eq!(Spool::open(&database).unwrap().read(), [ending(1), ending(4)]);
+        assert_eq!(
+            Spool::open(&database, "one".into()).unwrap().read().unwrap(),
+            [ending(1), ending(4)]
+        );
     }
 }

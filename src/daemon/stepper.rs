@@ -90,7 +90,7 @@ impl Stepper {
     ) -> Result<Step, StoreError> {
         let finished = ended.into_iter().filter_map(|End { attempt, reply, streamed_bytes }| {
             let (call, sent_at) = self.flights.remove(&attempt)?;
-            Some(Finished::of(call, reply, sent_at, streamed_bytes))
+            Some(Finished::of(call, reply, Some(sent_at), streamed_bytes))
         });
         let work = Work {
             finished: finished.collect(),

@@ -9,10 +9,10 @@ use super::executor::{Call, Finished};
 use super::report::Report;
 use super::snapshot::snapshots;
 use super::window::Ready;
-use super::writer::ending;
+use super::writer::{ending, give_way};
 use crate::config::{Config, StreamMode};
 use crate::domain::admission::{Plan, Situation, plan};
-use crate::domain::attempt::{Outcome, Progress};
+use crate::domain::attempt::{FailureKind, Outcome, Progress};
 use crate::domain::estimate::Lesson;
 use crate::domain::job::{AttemptId, JobEvent, JobId, JobState};
 use crate::domain::limit::{Algorithm, OutputMode, Per, PoolSpec};
@@ -116,22 +116,27 @@ async fn settle(
     let mut endings = Vec::with_capacity(finished.len());
     for one in &finished {
         let jitter = context.entropy.unit();
-        let ending = ending(one, &books.config.retry, now, jitter);
+        let mut ending = ending(one, &books.config.retry, now, jitter);
         let call = &one.lease.reservation;
         let job = one.lease.job;
+        let probed = ledger.gate(&call.pool).is_some_and(|gate| gate.is_probe(call.reserved_at));
         // First what its headers say: they belong to the call while it is in flight.
         ledger.learn(job, call, &one.reply, jitter, now);
         ledger.settle(job, call, &ending.settlement, now);
         ledger.learn_size(job, call, lesson(one, &ending).as_ref(), now);
+        if let Some(gate) = ledger.gate(&call.pool).filter(|_| probed) {
+            give_way(&mut ending, gate, now);
+        }
         endings.push(ending);
     }
     let pools: BTreeSet<&str> = finished.iter().map(|f| &*f.lease.reservation.pool.0).collect();
     let snapshots = snapshots(&ledger, &pools, now);
-    match context.store.settle(&endings, &snapshots, now).await {
+    match context.store.settle(context.epoch, &endings, &snapshots, now).await {
         Ok(settled) => {
             for attempt in &settled.lost {
                 tracing::warn!(attempt = attempt.0, "settled before; the answer was kept");
             }
+            done.fenced = settled.fenced;
             done.ended.extend(settled.finished.iter().map(|(_, state)| *state));
         }
         Err(error) => {
@@ -141,6 +146,7 @@ async fn settle(
         }
     }
     books.ledger = ledger;
+    warn_of_pages(&finished);
     for (one, ending) in finished.iter().zip(&endings) {
         close(books, one, ending);
         done.settled.push(one.lease.attempt);
@@ -153,9 +159,24 @@ fn lesson(finished: &Finished, ending: &Ending) -> Option<Lesson> {
     Some(Lesson {
         body_bytes: finished.body_bytes,
         usage: ending.usage?,
-        took: finished.reply.done_at.since(finished.sent_at),
+        took: finished.reply.done_at.since(finished.sent_at?),
         streamed_bytes: finished.streamed_bytes,
     })
+}
+
+/// Whatever answers there, it is not the API: a person has to look, and is told once a turn.
+fn warn_of_pages(finished: &[Finished]) {
+    let page = finished.iter().find_map(|one| match &one.reply.outcome {
+        Outcome::Failed(failure)
+            if failure.kind == FailureKind::NotReached && one.reply.http_status.is_some() =>
+        {
+            Some(failure.message.escape_debug())
+        }
+        _ => None,
+    });
+    if let Some(message) = page {
+        tracing::warn!("what answers is not the Claude API, jobs stay queued: {message}");
+    }
 }
 
 /// What else is known after a settlement: shares, estimates, what became ready again.
@@ -165,7 +186,7 @@ fn close(books: &mut Books, finished: &Finished, ending: &Ending) {
     let expected = call.expected.input_tokens.saturating_add(call.expected.output_tokens);
     let amounts = ending.settlement.amounts;
     let actual = amounts.input_tokens.saturating_add(amounts.output_tokens);
-    books.shares.end(&call.queue, expected, actual);
+    books.shares.end(&call.queue, &call.pool, expected, actual);
     books.stale |= ending.next.event == JobEvent::Requeue;
     let job = finished.lease.job.0;
     match &finished.reply.outcome {
@@ -215,7 +236,7 @@ async fn go_on(
         report.held_back_by = done.first_held;
         report.held_back.clone_from(&done.held_back);
         let json = serde_json::to_string(&report).unwrap_or_else(|_| "{}".into());
-        done.fenced = !context.store.heartbeat(context.epoch, &json, now).await?;
+        done.fenced |= !context.store.heartbeat(context.epoch, &json, now).await?;
     }
     Ok(())
 }
@@ -232,10 +253,14 @@ async fn reconfigure(
     books.ledger.reconfigure(config.pools.clone(), budgets, &open, now);
     // The key may be another one, the account may be in order again: the next call will tell.
     books.ledger.account.open(now);
+    books.ledger.pools.iter_mut().for_each(|pool| pool.gate.ask_again(now));
     books.config = config;
     books.apply_policies();
     books.window.clear();
     books.stale = true;
+    // The gates that were opened must not look shut until the next call.
+    let opened = snapshots(&books.ledger, &BTreeSet::new(), now);
+    context.store.settle(context.epoch, &[], &opened, now).await?;
     Ok(())
 }
 
@@ -265,8 +290,7 @@ async fn look(
         books.apply_policies();
         done.break_off = store.to_break_off().await?;
     }
-    // Half empty, and it was filled before: there may be more.
-    let low = books.taken > 0 && books.window.len() < context.permits.available_permits().max(64);
+    let low = books.taken > 0 && books.window.is_low(context.permits.available_permits());
     if books.stale || low {
         let shares = &books.shares;
         let paused = |queue: &str| shares.policy(queue).paused;
@@ -286,7 +310,7 @@ async fn admit(
     done: &mut Done,
 ) -> Result<(), StoreError> {
     let candidates = books.window.candidates();
-    books.shares.set_active(books.window.queues());
+    books.shares.set_active(&books.window.queues());
     let free_permits = context.permits.available_permits();
     if free_permits == 0 {
         if !candidates.is_empty() {
@@ -313,6 +337,16 @@ async fn admit(
         books.window.started();
     }
     done.wake_at = [done.wake_at, outline.wake_at].into_iter().flatten().min();
+    if outline.starts.len() < free_permits {
+        let shares = &books.shares;
+        let has_room = |queue: &str| {
+            let most = shares.policy(queue).max_in_flight;
+            most.is_none_or(|most| shares.in_flight(queue) < most)
+        };
+        let (more, at) = books.window.look_further(&outline, has_room, now);
+        books.stale |= more;
+        done.wake_at = [done.wake_at, at].into_iter().flatten().min();
+    }
     let chosen = chosen(&outline);
     if chosen.is_empty() {
         // Nothing in sight can start: look at what lies beyond, the next time.

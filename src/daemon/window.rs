@@ -1,11 +1,14 @@
 //! The heads of the queues, read and measured before admission looks at them.
 //!
+//! Beyond the heads, where all of them wait for their pools, there are scouts.
+//!
 //! Invariant: bounded in jobs and in bytes, however long the queues are; nothing scans them.
 //! Invariant: filled outside any write transaction.
 
+use super::scout::{self, Place, Scout};
 use crate::claude::request::{Fallbacks, JobBody, prepare};
 use crate::config::Config;
-use crate::domain::admission::{Candidate, Wait};
+use crate::domain::admission::{Candidate, Plan, Wait};
 use crate::domain::job::{JobEvent, JobId};
 use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
@@ -22,6 +25,8 @@ const BYTES_MAX: i64 = 64 << 20;
 const QUEUES_MAX: usize = 64;
 /// Names of queues read at the most.
 const QUEUE_NAMES_MAX: i64 = 10_000;
+/// Of a longer queue, with fewer in sight, more are read.
+const FEW: usize = 64;
 /// Bodies read by one query.
 const BODIES_AT_ONCE: usize = 64;
 
@@ -46,13 +51,33 @@ pub(super) struct HeadWindow {
     paused: usize,
     /// Queues looked at since a job last started.
     looked_at: usize,
-    /// Some queue has more ready jobs than were read.
-    deeper: bool,
+    /// Jobs read of each queue at the last fill, at the most.
+    most: usize,
+    /// Some of them had to be left out for their size.
+    too_large: bool,
+    /// Queues that go on beyond their heads, and where those end.
+    longer: HashMap<Arc<str>, Place>,
+    scouts: HashMap<Arc<str>, Scout>,
 }
 
 impl HeadWindow {
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.ready.len()
+    }
+
+    /// Whether some queue has more jobs than are in sight, and few of them are left there.
+    pub(super) fn is_low(&self, free_permits: usize) -> bool {
+        let few = free_permits.max(FEW);
+        if self.too_large && self.ready.len() < few {
+            return true;
+        }
+        let few = few.min(self.most / 2).max(1);
+        let mut left: HashMap<&str, usize> = HashMap::new();
+        for ready in self.ready.values() {
+            *left.entry(&ready.candidate.queue).or_default() += 1;
+        }
+        self.longer.keys().any(|queue| left.get(&**queue).is_none_or(|count| *count < few))
     }
 
     /// Whether there are queues beyond it, so that it must move when nothing in it can start.
@@ -62,7 +87,7 @@ impl HeadWindow {
 
     /// Whether it holds every job that is ready.
     pub(super) fn is_whole(&self) -> bool {
-        !self.deeper && self.queues <= QUEUES_MAX
+        self.longer.is_empty() && !self.too_large && self.queues <= QUEUES_MAX
     }
 
     /// Whether every queue was looked at since a job last started.
@@ -110,9 +135,39 @@ impl HeadWindow {
         }
     }
 
+    /// Sends scouts beyond the heads of queues in which every job in sight waits for its pool.
+    /// Whether there is more to read now, and when it is worth another look.
+    ///
+    /// `has_room`: whether the queue itself could have another call out.
+    pub(super) fn look_further(
+        &mut self,
+        outline: &Plan,
+        has_room: impl Fn(&str) -> bool,
+        now: Timestamp,
+    ) -> (bool, Option<Timestamp>) {
+        let mut free: HashSet<&str> = HashSet::new();
+        let starts = outline.starts.iter().map(|start| start.job);
+        let others = outline.waits.iter().filter(|wait| !scout::is_of_the_pool(wait.reason));
+        for job in
+            starts.chain(others.map(|wait| wait.job)).chain(outline.unbounded.iter().copied())
+        {
+            free.extend(self.ready.get(&job).map(|ready| &*ready.candidate.queue));
+        }
+        let (mut moved, mut wake_at) = (false, None);
+        for (queue, end) in &self.longer {
+            let blocked = !free.contains(&**queue) && has_room(queue);
+            let scout = self.scouts.entry(Arc::clone(queue)).or_default();
+            let (moves, at) = scout.note(blocked, *end, now);
+            moved |= moves;
+            wake_at = [wake_at, at].into_iter().flatten().min();
+        }
+        (moved, wake_at)
+    }
+
     /// Drops everything, when the defaults that filled the bodies have changed.
     pub(super) fn clear(&mut self) {
         self.ready.clear();
+        self.scouts.clear();
         self.bytes = 0;
     }
 
@@ -130,17 +185,26 @@ impl HeadWindow {
         self.paused = all - names.len();
         self.queues = names.len();
         self.looked_at = self.looked_at.saturating_add(self.queues.min(QUEUES_MAX));
-        let queues = self.take_turns(names);
-        let most = i64::try_from(JOBS_MAX / queues.len().max(1)).unwrap_or(1);
+        let names: BTreeSet<String> = names.into_iter().collect();
+        let queues = self.take_turns(names.iter().cloned().collect());
+        self.most = JOBS_MAX / queues.len().max(1);
+        let most = i64::try_from(self.most).unwrap_or(1);
         let mut wanted: Vec<(usize, Head)> = Vec::new();
-        let mut seen: HashSet<JobId> = HashSet::new();
-        self.deeper = false;
+        self.longer.clear();
         for queue in &queues {
             let heads = store.heads(queue, most).await?;
-            self.deeper |= i64::try_from(heads.len()).is_ok_and(|read| read >= most);
-            seen.extend(heads.iter().map(|head| head.id));
+            if i64::try_from(heads.len()).is_ok_and(|count| count >= most)
+                && let Some(last) = heads.last()
+            {
+                self.longer.insert(Arc::from(queue.as_str()), scout::place(last));
+            }
             wanted.extend(heads.into_iter().enumerate());
         }
+        self.scouts.retain(|queue, _| names.contains(&**queue));
+        let beyond = self.read_further(store).await?;
+        let mut seen: HashSet<JobId> = wanted.iter().map(|(_, head)| head.id).collect();
+        // What the heads have reached meanwhile is among them already.
+        let beyond: Vec<JobId> = beyond.into_iter().filter(|id| seen.insert(*id)).collect();
         // The urgent first, then the first of every queue, the second of every queue …
         wanted.sort_by_key(|(rank, head)| (-head.priority, *rank, head.id));
         // What is no longer at a head was taken, cancelled, or overtaken by more urgent jobs.
@@ -151,18 +215,20 @@ impl HeadWindow {
         let mut unfit = Vec::new();
         let mut missing: Vec<JobId> = Vec::new();
         let mut bytes = self.bytes;
+        self.too_large = false;
         for (rank, Head { id, bytes: size, .. }) in wanted {
             if self.ready.contains_key(&id) {
                 continue;
             }
             // The first of each queue is always taken, however large the others are.
             if rank > 0 && bytes + size > BYTES_MAX {
-                self.deeper = true;
+                self.too_large = true;
                 continue;
             }
             bytes += size;
             missing.push(id);
         }
+        missing.extend(beyond.iter().filter(|id| !self.ready.contains_key(id)));
         for some in missing.chunks(BODIES_AT_ONCE) {
             for row in store.bodies(some).await? {
                 match read(row, config) {
@@ -175,6 +241,23 @@ impl HeadWindow {
             }
         }
         Ok(unfit)
+    }
+
+    /// The pages of the scouts.
+    async fn read_further(&mut self, store: &Store) -> Result<Vec<JobId>, StoreError> {
+        let longer = &self.longer;
+        let scouts = self.scouts.iter_mut().filter(|(queue, _)| longer.contains_key(*queue));
+        let out: Vec<_> =
+            scouts.filter_map(|(queue, scout)| Some((queue, scout.after()?, scout))).collect();
+        let most = scout::JOBS_MAX / out.len().max(1);
+        let most_rows = i64::try_from(most).unwrap_or(1);
+        let bytes_max = scout::BYTES_MAX / i64::try_from(out.len().max(1)).unwrap_or(1);
+        let mut beyond = Vec::new();
+        for (queue, after, scout) in out {
+            let page = store.heads_after(queue, after, most_rows).await?;
+            beyond.extend(scout.see(page, most, bytes_max).into_iter().map(|head| head.id));
+        }
+        Ok(beyond)
     }
 
     fn take_turns(&mut self, mut queues: Vec<String>) -> Vec<String> {
@@ -235,3 +318,7 @@ fn text<'a>(bytes: Option<&'a [u8]>, column: &str) -> Result<Option<&'a str>, St
         }
     }
 }
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;

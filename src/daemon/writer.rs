@@ -2,9 +2,10 @@
 
 use super::executor::Finished;
 use crate::domain::attempt::{Failure, Outcome};
+use crate::domain::gate::Gate;
 use crate::domain::job::JobEvent;
 use crate::domain::reservation::Settlement;
-use crate::domain::retry::{RetryPolicy, Verdict, rule};
+use crate::domain::retry::{Before, RetryPolicy, Verdict, rule};
 use crate::domain::time::{Timestamp, Unit};
 use crate::store::{Ending, Lease, Next};
 
@@ -36,7 +37,7 @@ pub(super) fn ending(
         error: None,
         usage: None,
         stop_reason: None,
-        sent_at: Some(finished.sent_at),
+        sent_at: finished.sent_at,
         first_byte_at: reply.first_byte_at,
         done_at: reply.done_at,
         headers: reply.headers.clone(),
@@ -55,6 +56,14 @@ pub(super) fn ending(
         }
     }
     ending
+}
+
+/// A failed probe lets another job be the next one, lest one that always fails keeps a gate shut
+/// before all the others: its retry comes after the gate's, however short its own delay is.
+pub(super) fn give_way(ending: &mut Ending, gate: &Gate, now: Timestamp) {
+    if let (Some((Some(until), _)), Some(at)) = (gate.closed(), ending.next.at) {
+        ending.next.at = Some(at.max(until + at.since(now)));
+    }
 }
 
 /// The row of an attempt that an earlier daemon left in flight: nobody knows its fate.
@@ -123,7 +132,8 @@ fn next(
         }
         Outcome::Failed(failure) | Outcome::Unknown(failure) => failure,
     };
-    let ruling = rule(outcome, lease.counted_attempts, policy, now, jitter);
+    let before = Before { calls: lease.attempts, counted: lease.counted_attempts };
+    let ruling = rule(outcome, before, policy, now, jitter);
     let (event, at) = match ruling.map(|ruling| ruling.verdict) {
         Some(Verdict::RetryAt(at)) => (JobEvent::Requeue, Some(at)),
         Some(Verdict::GiveUp) => (JobEvent::Fail, None),

@@ -7,14 +7,14 @@
 //! Invariant: a plan takes from the (copied) ledger whatever it gives out, so no plan overdraws.
 
 use super::estimate::Estimator;
-use super::fairness::Shares;
+use super::fairness::{Shares, Turn};
 use super::job::JobId;
 use super::ledger::{Blocked, Check, Ledger};
-use super::limit::PoolName;
+use super::limit::{PoolName, PoolSpec};
 use super::reason::Reason;
 use super::reservation::{Amounts, CallSize, Reservation};
 use super::time::{Millis, Timestamp};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// A job that fits within this time is waited for; nothing of its pool overtakes it.
@@ -147,6 +147,21 @@ fn tails(situation: &mut Situation<'_>, candidates: &[Candidate]) -> BTreeMap<Jo
     short.collect()
 }
 
+/// The jobs of one queue and priority, first come, first served, and the pool of each.
+struct Line<'a> {
+    queue: Arc<str>,
+    jobs: std::iter::Peekable<std::vec::IntoIter<(&'a Candidate, Arc<PoolSpec>)>>,
+    turn: Option<Turn>,
+}
+
+impl Line<'_> {
+    /// When the next of its jobs has its turn; `None` at its end.
+    fn look(&mut self, shares: &Shares) {
+        let next = self.jobs.peek();
+        self.turn = next.map(|(job, pool)| shares.turn(&self.queue, &pool.name, job.priority));
+    }
+}
+
 /// One priority: queues take turns, the one that is furthest behind first.
 fn plan_class(
     situation: &mut Situation<'_>,
@@ -155,27 +170,30 @@ fn plan_class(
     closed: &mut HashMap<PoolName, Blocked>,
     plan: &mut Plan,
 ) {
-    let mut lines: BTreeMap<Arc<str>, std::vec::IntoIter<&Candidate>> = BTreeMap::new();
-    let mut sorted: Vec<&Candidate> = class.to_vec();
-    sorted.sort_by_key(|candidate| (-tails.get(&candidate.job).unwrap_or(&0), candidate.job));
-    let queues: BTreeSet<Arc<str>> = sorted.iter().map(|one| Arc::clone(&one.queue)).collect();
-    for queue in queues {
-        let line: Vec<&Candidate> =
-            sorted.iter().copied().filter(|one| one.queue == queue).collect();
-        lines.insert(queue, line.into_iter());
+    let mut by_queue: BTreeMap<Arc<str>, Vec<(&Candidate, Arc<PoolSpec>)>> = BTreeMap::new();
+    for candidate in class.iter().copied() {
+        let pool = situation.ledger.pool_of(&candidate.model, situation.now);
+        by_queue.entry(Arc::clone(&candidate.queue)).or_default().push((candidate, pool));
     }
+    let line = |(queue, mut jobs): (Arc<str>, Vec<(_, _)>)| {
+        jobs.sort_by_key(|(candidate, _): &(&Candidate, Arc<PoolSpec>)| {
+            (-tails.get(&candidate.job).unwrap_or(&0), candidate.job)
+        });
+        Line { queue, jobs: jobs.into_iter().peekable(), turn: None }
+    };
+    let mut lines: Vec<Line> = by_queue.into_iter().map(line).collect();
+    lines.iter_mut().for_each(|line| line.look(situation.shares));
     loop {
-        let behind = lines
-            .keys()
-            .min_by_key(|queue| (situation.shares.virtual_time(queue), Arc::clone(queue)))
-            .cloned();
-        let Some(queue) = behind else { return };
-        let next = lines.get_mut(&queue).and_then(Iterator::next);
-        match next {
-            Some(candidate) => consider(situation, candidate, closed, plan),
-            None => {
-                lines.remove(&queue);
-            }
+        // Of several with the same turn the first by name: lines are in that order.
+        let waiting = lines.iter_mut().filter(|line| line.turn.is_some());
+        let Some(line) = waiting.min_by_key(|line| line.turn) else { return };
+        let Some((candidate, pool)) = line.jobs.next() else { return };
+        let before = plan.starts.len();
+        consider(situation, candidate, &pool, closed, plan);
+        if plan.starts.len() > before {
+            lines.iter_mut().for_each(|line| line.look(situation.shares));
+        } else {
+            line.look(situation.shares);
         }
     }
 }
@@ -183,6 +201,7 @@ fn plan_class(
 fn consider(
     situation: &mut Situation<'_>,
     candidate: &Candidate,
+    pool: &Arc<PoolSpec>,
     closed: &mut HashMap<PoolName, Blocked>,
     plan: &mut Plan,
 ) {
@@ -194,12 +213,11 @@ fn consider(
     }
     let busy = situation.shares.in_flight(&candidate.queue);
     let queue_full = policy.max_in_flight.is_some_and(|most| busy >= most);
-    let pool = situation.ledger.pool_of(&candidate.model, now);
     if let Some(blocked) = closed.get(&pool.name) {
         return plan.hold_back(candidate, *blocked, false);
     }
     let size = candidate.size(&situation.ledger.sizes);
-    let call = Reservation::new(&pool, &candidate.queue, &candidate.model, size, now);
+    let call = Reservation::new(pool, &candidate.queue, &candidate.model, size, now);
     match situation.ledger.check(&call, candidate.unbounded, now) {
         Check::Unbounded => plan.unbounded.push(candidate.job),
         Check::Go if queue_full || situation.free_permits == 0 => {
@@ -209,7 +227,8 @@ fn consider(
         Check::Go => {
             situation.ledger.reserve(candidate.job, &call);
             let tokens = call.expected.input_tokens.saturating_add(call.expected.output_tokens);
-            situation.shares.start(&candidate.queue, tokens);
+            let (shares, priority) = (&mut *situation.shares, candidate.priority);
+            shares.start(&candidate.queue, &pool.name, priority, tokens);
             situation.free_permits -= 1;
             plan.starts.push(Start { job: candidate.job, reservation: call });
         }

@@ -6,6 +6,7 @@ use crate::domain::limit::{
 };
 use crate::domain::pool::{Level, Meter, Pool};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 const T0: Timestamp = Timestamp(1_700_000_000_000);
 

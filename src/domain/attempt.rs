@@ -105,6 +105,10 @@ pub enum FailureKind {
     },
     /// 401, 403: no call with this key goes through.
     KeyRejected,
+    /// Not billed and no fault of the job: there was no connection (a refusal, DNS, TLS, no free
+    /// descriptor), or something else than the API answered (a redirect, a login page, a
+    /// firewall, a wrong base URL).
+    NotReached,
     /// We broke it off ourselves: shutdown or `cancel --now`.
     Interrupted,
 }
@@ -143,6 +147,7 @@ impl Outcome {
                 FailureKind::Permanent => "failed",
                 FailureKind::AccountParked { .. } => "parked",
                 FailureKind::KeyRejected => "key_rejected",
+                FailureKind::NotReached => "not_reached",
                 FailureKind::Interrupted => "interrupted",
             },
         }

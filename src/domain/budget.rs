@@ -152,11 +152,12 @@ impl Budget {
         }
     }
 
-    /// Whether a call may go out.
+    /// Whether a call may go out at `at`.
     ///
     /// # Errors
-    /// [`Wall`] when it may not.
-    pub fn admits(&self, worst: &Worst, unbounded: bool) -> Result<(), Wall> {
+    /// [`Wall`] when it may not: also when the period of that moment has not begun here, since
+    /// nobody knows its bounds before [`Budget::roll`].
+    pub fn admits(&self, worst: &Worst, unbounded: bool, at: Timestamp) -> Result<(), Wall> {
         if unbounded && !self.spec.allow_unbounded {
             return Err(Wall::Unbounded);
         }
@@ -168,7 +169,12 @@ impl Budget {
         };
         let now = self.current();
         let sum = now.spent.saturating_add(now.reserved).saturating_add(amount);
-        if sum <= self.cap() { Ok(()) } else { Err(Wall::Full { until: now.end }) }
+        if at < now.start {
+            // Ledger time never runs backwards; if it did, it would not be booked anywhere.
+            return Err(Wall::Full { until: now.start });
+        }
+        let fits = at < now.end && sum <= self.cap();
+        if fits { Ok(()) } else { Err(Wall::Full { until: now.end }) }
     }
 
     /// The ceiling in the budget's unit.
@@ -178,10 +184,10 @@ impl Budget {
         }
     }
 
-    /// Sets the worst case aside.
-    pub fn reserve(&mut self, worst: &Worst) {
+    /// Sets the worst case aside, in the period of the reservation.
+    pub fn reserve(&mut self, worst: &Worst, reserved_at: Timestamp) {
         let amount = self.in_unit(worst.nanousd, worst.tokens());
-        if let Some(period) = self.periods.last_mut() {
+        if let Some(period) = self.period_mut(reserved_at) {
             period.reserved = period.reserved.saturating_add(amount);
         }
     }
@@ -196,9 +202,7 @@ impl Budget {
     ) {
         let held = self.in_unit(worst.nanousd, worst.tokens());
         let used = self.in_unit(nanousd, tokens);
-        let of_then =
-            |period: &&mut PeriodSum| period.start <= reserved_at && reserved_at < period.end;
-        if let Some(period) = self.periods.iter_mut().find(of_then) {
+        if let Some(period) = self.period_mut(reserved_at) {
             period.reserved = period.reserved.saturating_sub(held).max(0);
             period.spent = period.spent.saturating_add(used);
         }
@@ -206,12 +210,11 @@ impl Budget {
 
     /// Enters a reservation made by an earlier daemon and not settled yet.
     pub fn adopt(&mut self, worst: &Worst, reserved_at: Timestamp) {
-        let amount = self.in_unit(worst.nanousd, worst.tokens());
-        for period in &mut self.periods {
-            if period.start <= reserved_at && reserved_at < period.end {
-                period.reserved = period.reserved.saturating_add(amount);
-            }
-        }
+        self.reserve(worst, reserved_at);
+    }
+
+    fn period_mut(&mut self, at: Timestamp) -> Option<&mut PeriodSum> {
+        self.periods.iter_mut().find(|period| period.start <= at && at < period.end)
     }
 
     fn in_unit(&self, nanousd: Option<Nanousd>, tokens: i64) -> i64 {
@@ -228,6 +231,7 @@ mod tests {
     use proptest::prelude::*;
 
     const DAY: i64 = 86_400_000;
+    const T: Timestamp = Timestamp(5);
 
     fn budget(cap: Cap) -> Budget {
         let spec = BudgetSpec {
@@ -248,22 +252,22 @@ mod tests {
     fn the_wall_stands_at_the_cap() {
         let mut budget = budget(Cap::Usd(100));
         for _ in 0..10 {
-            assert_eq!(budget.admits(&worst(10), false), Ok(()));
-            budget.reserve(&worst(10));
+            assert_eq!(budget.admits(&worst(10), false, T), Ok(()));
+            budget.reserve(&worst(10), T);
         }
         let full = Err(Wall::Full { until: Timestamp(DAY) });
-        assert_eq!(budget.admits(&worst(1), false), full);
+        assert_eq!(budget.admits(&worst(1), false, T), full);
         budget.settle(&worst(10), Timestamp(5), Some(3), 0);
-        assert_eq!(budget.admits(&worst(7), false), Ok(()));
-        assert_eq!(budget.admits(&worst(8), false), full);
+        assert_eq!(budget.admits(&worst(7), false, T), Ok(()));
+        assert_eq!(budget.admits(&worst(8), false, T), full);
     }
 
     #[test]
     fn a_late_end_counts_on_the_day_of_the_reservation() {
         let mut budget = budget(Cap::Usd(100));
-        budget.reserve(&worst(60));
+        budget.reserve(&worst(60), T);
         budget.roll(Timestamp(DAY), Timestamp(2 * DAY));
-        assert_eq!(budget.admits(&worst(100), false), Ok(()));
+        assert_eq!(budget.admits(&worst(100), false, Timestamp(DAY)), Ok(()));
         budget.settle(&worst(60), Timestamp(DAY - 1), Some(50), 0);
         assert_eq!(budget.current().spent, 0);
         assert_eq!(budget.periods()[0].spent, 50);
@@ -273,13 +277,49 @@ mod tests {
     fn what_nobody_can_price_stops_at_the_wall() {
         let money = budget(Cap::Usd(100));
         let no_price = Worst { nanousd: None, ..worst(0) };
-        assert_eq!(money.admits(&no_price, false), Err(Wall::Unbounded));
-        assert_eq!(money.admits(&worst(1), true), Err(Wall::Unbounded));
+        assert_eq!(money.admits(&no_price, false, T), Err(Wall::Unbounded));
+        assert_eq!(money.admits(&worst(1), true, T), Err(Wall::Unbounded));
         let tokens = budget(Cap::Tokens(100));
-        assert_eq!(tokens.admits(&no_price, false), Ok(()));
+        assert_eq!(tokens.admits(&no_price, false, T), Ok(()));
+    }
+
+    #[test]
+    fn a_day_that_has_not_begun_here_admits_nothing() {
+        let mut budget = budget(Cap::Usd(100));
+        let tomorrow = Timestamp(DAY);
+        let later = Err(Wall::Full { until: tomorrow });
+        assert_eq!(budget.admits(&worst(1), false, tomorrow), later);
+        budget.roll(tomorrow, Timestamp(2 * DAY));
+        assert_eq!(budget.admits(&worst(1), false, tomorrow), Ok(()));
     }
 
     proptest! {
+        /// Each call counts on the day of its reservation, whenever the days are turned.
+        #[test]
+        fn every_day_holds_its_own_calls(
+            calls in prop::collection::vec((0_i64..DAY, 1_i64..50, any::<bool>()), 1..100),
+        ) {
+            let mut budget = budget(Cap::Usd(200));
+            let mut now = 0;
+            let mut booked = std::collections::BTreeMap::<i64, i64>::new();
+            for (passes, amount, turned) in calls {
+                now += passes / 4;
+                let day = now / DAY * DAY;
+                if turned {
+                    budget.roll(Timestamp(day), Timestamp(day + DAY));
+                }
+                if budget.admits(&worst(amount), false, Timestamp(now)).is_ok() {
+                    budget.reserve(&worst(amount), Timestamp(now));
+                    *booked.entry(day).or_default() += amount;
+                }
+                for period in budget.periods() {
+                    let expected = booked.get(&period.start.0).copied().unwrap_or(0);
+                    prop_assert_eq!(period.reserved, expected);
+                    prop_assert!(period.reserved <= 200);
+                }
+            }
+        }
+
         /// Calls that end at or below their worst case never push the sum over the cap.
         #[test]
         fn never_over_the_cap(
@@ -288,8 +328,8 @@ mod tests {
             let mut budget = budget(Cap::Usd(500));
             let mut open: Vec<i64> = Vec::new();
             for (amount, share, end_one) in calls {
-                if budget.admits(&worst(amount), false).is_ok() {
-                    budget.reserve(&worst(amount));
+                if budget.admits(&worst(amount), false, T).is_ok() {
+                    budget.reserve(&worst(amount), T);
                     open.push(amount);
                 }
                 if end_one && !open.is_empty() {

@@ -1,10 +1,19 @@
 //! Weighted fair shares among queues, by tokens.
 //!
-//! Each queue has a virtual time: tokens served ÷ weight. The queue that is furthest behind goes
-//! next (start-time fair queuing, Goyal, Vin and Cheng 1996).
+//! Start-time fair queuing (Goyal, Vin and Cheng 1996): a queue's tag is where its next call
+//! starts in virtual time, tokens ÷ weight behind its last one; the smallest tag goes next, and
+//! virtual time is the tag of what was served last. A queue that could not be served (idle,
+//! paused, at its own bound) starts at that time: it gains nothing and loses nothing.
 //!
-//! Invariant: a queue that was idle gains nothing by having been idle.
+//! Each pool and priority has a virtual time of its own, since only there do queues compete for
+//! the same tokens: a fast pool must not make the queues of a slow one all look equally late. For
+//! the permits pools compete as well; a pool that fell behind the others, because it was blocked,
+//! is lifted as a whole when it is served again.
+//!
+//! Invariant: between queues that can be served all the time, the weighted difference of what
+//! they got stays below a few calls, however they fared before.
 
+use super::limit::PoolName;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -32,10 +41,39 @@ impl Default for QueuePolicy {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Shares {
     policies: BTreeMap<Arc<str>, QueuePolicy>,
-    virtual_times: BTreeMap<Arc<str>, i64>,
+    lines: BTreeMap<i64, BTreeMap<PoolName, Line>>,
+    /// The virtual time of each priority as a whole: that of its foremost pool.
+    clocks: BTreeMap<i64, i64>,
+    /// What calls used less than was expected of them, not given back yet; negative when more.
+    refunds: BTreeMap<Arc<str>, BTreeMap<PoolName, i64>>,
     in_flight: BTreeMap<Arc<str>, u32>,
-    active: BTreeSet<Arc<str>>,
     all_paused: bool,
+}
+
+/// The queues that compete in a pool at one priority.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Line {
+    /// Virtual time: the start of what was served last.
+    time: i64,
+    tags: BTreeMap<Arc<str>, i64>,
+}
+
+impl Line {
+    /// Where the queue's next call starts. Who was not served starts at `time`; a refund counts
+    /// from there, and a debt from where the queue was.
+    fn start(&self, queue: &str, time: i64, refund: i64) -> i64 {
+        let earliest = time.saturating_sub(refund.max(0));
+        self.tags.get(queue).map_or(earliest.saturating_sub(refund.min(0)), |tag| {
+            tag.saturating_sub(refund).max(earliest)
+        })
+    }
+}
+
+/// A queue's place among those that wait; the smallest goes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn {
+    among_all: i64,
+    in_the_pool: i64,
 }
 
 impl Shares {
@@ -57,92 +95,91 @@ impl Shares {
         self.in_flight.get(queue).copied().unwrap_or(0)
     }
 
-    /// Says which queues have work now. One that had none before starts level with the one
-    /// that is furthest behind.
-    pub fn set_active(&mut self, queues: BTreeSet<Arc<str>>) {
-        let floor = self.active.iter().filter_map(|queue| self.virtual_times.get(queue)).min();
-        let floor = floor.copied().unwrap_or(0);
-        for queue in queues.difference(&self.active) {
-            let time = self.virtual_times.entry(Arc::clone(queue)).or_insert(0);
-            *time = (*time).max(floor);
+    /// Forgets queues without work that are not ahead of the others.
+    pub fn set_active(&mut self, queues: &BTreeSet<Arc<str>>) {
+        let in_flight = &self.in_flight;
+        let stays = |queue: &Arc<str>| queues.contains(queue) || in_flight.contains_key(queue);
+        for line in self.lines.values_mut().flat_map(BTreeMap::values_mut) {
+            let time = line.time;
+            line.tags.retain(|queue, tag| *tag > time || stays(queue));
         }
-        self.virtual_times.retain(|queue, _| queues.contains(queue) || self.active.contains(queue));
-        self.active = queues;
+        self.refunds.retain(|queue, _| stays(queue));
+        for (priority, lines) in &mut self.lines {
+            let clock = self.clocks.get(priority).copied().unwrap_or(0);
+            lines.retain(|_, line| line.time >= clock || !line.tags.is_empty());
+        }
     }
 
-    /// How much a queue got, weighted; the smallest goes next.
-    pub fn virtual_time(&self, queue: &str) -> i64 {
-        self.virtual_times.get(queue).copied().unwrap_or(0)
+    /// When a queue's next call of this pool and priority has its turn.
+    pub fn turn(&self, queue: &str, pool: &PoolName, priority: i64) -> Turn {
+        let clock = self.clocks.get(&priority).copied().unwrap_or(0);
+        let refund = self.refund(queue, pool);
+        let new = Line { time: clock, tags: BTreeMap::new() };
+        let line = self.lines.get(&priority).and_then(|lines| lines.get(pool)).unwrap_or(&new);
+        Turn {
+            among_all: line.start(queue, line.time.max(clock), refund),
+            in_the_pool: line.start(queue, line.time, refund),
+        }
     }
 
     /// A call goes out for a queue.
-    pub fn start(&mut self, queue: &Arc<str>, tokens: i64) {
+    pub fn start(&mut self, queue: &Arc<str>, pool: &PoolName, priority: i64, tokens: i64) {
         *self.in_flight.entry(Arc::clone(queue)).or_insert(0) += 1;
-        self.serve(queue, tokens);
+        let cost = self.weighted(queue, tokens);
+        let refund = self.refund(queue, pool);
+        let clock = self.clocks.entry(priority).or_insert(0);
+        let line = self.lines.entry(priority).or_default().entry(pool.clone());
+        let line = line.or_insert_with(|| Line { time: *clock, tags: BTreeMap::new() });
+        let behind = clock.saturating_sub(line.start(queue, line.time, refund.min(0)));
+        if behind > 0 {
+            line.time = line.time.saturating_add(behind);
+            line.tags.values_mut().for_each(|tag| *tag = tag.saturating_add(behind));
+        }
+        let start = line.start(queue, line.time, refund);
+        line.time = line.time.max(start);
+        *clock = (*clock).max(start);
+        // What is left of a refund is not in the tag, so that no later moment takes it away.
+        let left = refund.saturating_sub(cost).max(0);
+        line.tags.insert(Arc::clone(queue), start.saturating_add(cost).saturating_add(left));
+        self.add_refund(queue, pool, left.saturating_sub(refund));
     }
 
     /// It came back, and used `tokens` instead of what was expected.
-    pub fn end(&mut self, queue: &Arc<str>, expected: i64, tokens: i64) {
+    pub fn end(&mut self, queue: &Arc<str>, pool: &PoolName, expected: i64, tokens: i64) {
         if let Some(count) = self.in_flight.get_mut(queue) {
             *count = count.saturating_sub(1);
             if *count == 0 {
                 self.in_flight.remove(queue);
             }
         }
-        self.serve(queue, tokens.saturating_sub(expected));
+        let unused = self.weighted(queue, expected.saturating_sub(tokens));
+        self.add_refund(queue, pool, unused);
     }
 
-    fn serve(&mut self, queue: &Arc<str>, tokens: i64) {
+    fn refund(&self, queue: &str, pool: &PoolName) -> i64 {
+        self.refunds.get(queue).and_then(|pools| pools.get(pool)).copied().unwrap_or(0)
+    }
+
+    fn add_refund(&mut self, queue: &Arc<str>, pool: &PoolName, amount: i64) {
+        let sum = self.refund(queue, pool).saturating_add(amount);
+        let pools = self.refunds.entry(Arc::clone(queue)).or_default();
+        if sum == 0 {
+            pools.remove(pool);
+        } else {
+            pools.insert(pool.clone(), sum);
+        }
+        if pools.is_empty() {
+            self.refunds.remove(queue);
+        }
+    }
+
+    fn weighted(&self, queue: &str, tokens: i64) -> i64 {
         let weight = self.policy(queue).weight_milli.max(1);
         // weight is in thousandths: tokens × 1,000 ÷ (weight ÷ 1,000).
-        let amount = tokens.saturating_mul(SCALE).saturating_mul(1_000) / weight;
-        let time = self.virtual_times.entry(Arc::clone(queue)).or_insert(0);
-        *time = time.saturating_add(amount);
+        tokens.saturating_mul(SCALE).saturating_mul(1_000) / weight
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shares(weights: &[(&str, i64)]) -> Shares {
-        let mut shares = Shares::default();
-        shares.set_policies(
-            weights
-                .iter()
-                .map(|(name, weight)| {
-                    let policy =
-                        QueuePolicy { weight_milli: weight * 1_000, ..QueuePolicy::default() };
-                    (Arc::from(*name), policy)
-                })
-                .collect(),
-            false,
-        );
-        shares
-    }
-
-    #[test]
-    fn tokens_follow_weights() {
-        let mut shares = shares(&[("a", 3), ("b", 1)]);
-        shares.set_active(["a".into(), "b".into()].into());
-        let mut served = BTreeMap::from([("a", 0_i64), ("b", 0)]);
-        for turn in 0..4_000_i64 {
-            let next = if shares.virtual_time("a") <= shares.virtual_time("b") { "a" } else { "b" };
-            let tokens = 50 + (turn * 37) % 400;
-            shares.start(&next.into(), tokens);
-            shares.end(&next.into(), tokens, tokens);
-            *served.get_mut(next).unwrap() += tokens;
-        }
-        let share = served["a"] * 100 / (served["a"] + served["b"]);
-        assert!((74..=76).contains(&share), "{share}");
-    }
-
-    #[test]
-    fn idling_earns_nothing() {
-        let mut shares = shares(&[]);
-        shares.set_active(["busy".into()].into());
-        shares.start(&"busy".into(), 1_000_000);
-        shares.set_active(["busy".into(), "late".into()].into());
-        assert_eq!(shares.virtual_time("late"), shares.virtual_time("busy"));
-    }
-}
+#[path = "fairness_tests.rs"]
+mod tests;

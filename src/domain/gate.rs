@@ -138,32 +138,44 @@ impl Gate {
     /// A call that was sent at `sent_at` got an answer (or a refusal that is its own fault):
     /// the provider works.
     pub fn succeeded(&mut self, sent_at: Timestamp, now: Timestamp) {
-        self.note(now, true);
-        if self.shut.is_some_and(|shut| sent_at >= shut.since && shut.probe_out.is_some()) {
+        if self.is_probe(sent_at) {
             self.shut = None;
             self.failed_probes = 0;
             self.recent.clear();
         }
+        self.note(now, true);
     }
 
     /// A call failed at the provider: 529, 5xx, no answer.
     pub fn failed(&mut self, sent_at: Timestamp, jitter: Unit, now: Timestamp) {
         self.note(now, false);
         match self.shut {
-            Some(shut) if sent_at >= shut.since && shut.probe_out.is_some() => {
+            Some(shut) if self.is_probe(sent_at) => {
                 self.failed_probes = self.failed_probes.saturating_add(1);
                 let wait = self.cool_down(jitter);
                 self.shut = None;
                 self.shut(shut.why, now, Some(now + wait));
             }
             Some(_) => {}
-            None if self.is_ailing() => {
-                let wait = self.cool_down(jitter);
-                self.recent.clear();
-                self.shut(Closed::Provider, now, Some(now + wait));
-            }
+            None if self.is_ailing() => self.cool(jitter, now),
             None => {}
         }
+    }
+
+    /// A call did not reach the API, which is no fault of its own: the next one would fare the
+    /// same. Only when one got through lately does it take a share of failures as else.
+    pub fn not_reached(&mut self, sent_at: Timestamp, jitter: Unit, now: Timestamp) {
+        let good = |(at, good): &(Timestamp, bool)| *good && now.since(*at) <= RECENT_FOR;
+        if self.shut.is_none() && !self.recent.iter().any(good) {
+            self.cool(jitter, now);
+        } else {
+            self.failed(sent_at, jitter, now);
+        }
+    }
+
+    /// Whether a call that was sent then is the probe.
+    pub fn is_probe(&self, sent_at: Timestamp) -> bool {
+        self.shut.is_some_and(|shut| sent_at >= shut.since && shut.probe_out.is_some())
     }
 
     /// A probe came back without news about the provider (broken off, never sent).
@@ -178,6 +190,17 @@ impl Gate {
     /// Shuts it as an earlier daemon left it.
     pub fn restore(&mut self, why: Closed, until: Option<Timestamp>, now: Timestamp) {
         self.shut = Some(Shut { since: now, until, why, probe_out: None });
+        self.ask_again(now);
+    }
+
+    /// Something was changed that may have been the cure: a probe goes at once, unless somebody
+    /// said until when to wait.
+    pub fn ask_again(&mut self, now: Timestamp) {
+        if let Some(shut) = &mut self.shut
+            && shut.why == Closed::Provider
+        {
+            shut.until = Some(now);
+        }
     }
 
     /// Somebody says it is well again.
@@ -188,6 +211,12 @@ impl Gate {
     /// Whether somebody opened it after a call was sent.
     pub fn was_opened_after(&self, sent_at: Timestamp) -> bool {
         self.opened_at.is_some_and(|opened_at| opened_at > sent_at)
+    }
+
+    fn cool(&mut self, jitter: Unit, now: Timestamp) {
+        let wait = self.cool_down(jitter);
+        self.recent.clear();
+        self.shut(Closed::Provider, now, Some(now + wait));
     }
 
     fn cool_down(&self, jitter: Unit) -> Millis {
@@ -322,6 +351,38 @@ mod tests {
             gate.passage(at(6)),
             Passage::Shut { until: Some(until), .. } if until == at(15)
         ));
+    }
+
+    #[test]
+    fn what_does_not_reach_the_api_shuts_it_at_once_unless_others_got_through() {
+        let mut gate = Gate::default();
+        gate.not_reached(T0, NO_JITTER, T0);
+        assert_eq!(gate.passage(T0), Passage::Shut { until: Some(at(5)), why: Closed::Provider });
+        gate.not_reached(T0, NO_JITTER, at(1));
+        assert_eq!(gate.passage(at(5)), Passage::Probe, "those under way do not lengthen it");
+        gate.passed(at(5));
+        gate.not_reached(at(5), NO_JITTER, at(5));
+        assert_eq!(
+            gate.passage(at(6)),
+            Passage::Shut { until: Some(at(15)), why: Closed::Provider }
+        );
+        gate.passed(at(15));
+        gate.succeeded(at(15), at(16));
+        for call in 0..8 {
+            gate.not_reached(at(17), NO_JITTER, at(17));
+            assert_eq!(gate.passage(at(17)), Passage::Open, "{call}");
+        }
+        gate.not_reached(at(17), NO_JITTER, at(17));
+        assert!(matches!(gate.passage(at(17)), Passage::Shut { .. }), "half and more of the last");
+    }
+
+    #[test]
+    fn an_earlier_daemons_breaker_is_probed_at_once_and_a_pause_is_kept() {
+        let (mut breaker, mut pause) = (Gate::default(), Gate::default());
+        breaker.restore(Closed::Provider, Some(at(90)), T0);
+        pause.restore(Closed::Pause, Some(at(90)), T0);
+        assert_eq!(breaker.passage(T0), Passage::Probe);
+        assert!(matches!(pause.passage(T0), Passage::Shut { .. }));
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Ledger {
             return Check::Wait(blocked);
         }
         for budget in self.budgets.iter().filter(|budget| budget.spec.covers(&call.queue)) {
-            match budget.admits(&call.worst, unbounded) {
+            match budget.admits(&call.worst, unbounded, now) {
                 Ok(()) => {}
                 Err(Wall::Unbounded) => return Check::Unbounded,
                 Err(Wall::Full { until }) => {
@@ -176,7 +176,7 @@ impl Ledger {
             self.account.passed(now);
         }
         for budget in self.budgets.iter_mut().filter(|budget| budget.spec.covers(&call.queue)) {
-            budget.reserve(&call.worst);
+            budget.reserve(&call.worst, now);
         }
         self.sizes.begin(job, call);
         let flow = Flow::new(call, self.sizes.prospect(&call.queue, &call.model));
@@ -274,6 +274,7 @@ impl Ledger {
                     pool.gate.failed(sent_at, jitter, now);
                 }
                 FailureKind::Permanent => pool.gate.succeeded(sent_at, now),
+                FailureKind::NotReached => pool.gate.not_reached(sent_at, jitter, now),
                 FailureKind::AccountParked { .. }
                 | FailureKind::KeyRejected
                 | FailureKind::Interrupted => pool.gate.probe_lost(sent_at),
@@ -291,7 +292,9 @@ impl Ledger {
                 // A call sent with the old key says nothing about the new one.
                 FailureKind::KeyRejected if self.account.was_opened_after(sent_at) => {}
                 FailureKind::KeyRejected => self.account.shut(Closed::Key, now, None),
-                FailureKind::Interrupted => self.account.probe_lost(sent_at),
+                FailureKind::Interrupted | FailureKind::NotReached => {
+                    self.account.probe_lost(sent_at);
+                }
                 // Any other answer came from behind the account's door.
                 _ if reply.http_status.is_some() => self.account.succeeded(sent_at, now),
                 _ => self.account.probe_lost(sent_at),
@@ -308,6 +311,11 @@ impl Ledger {
                 bucket.widen(now);
             }
         }
+    }
+
+    /// The gate of a pool.
+    pub fn gate(&self, name: &PoolName) -> Option<&Gate> {
+        self.pools.iter().find(|pool| pool.spec.name == *name).map(|pool| &pool.gate)
     }
 
     fn pool_mut(&mut self, name: &PoolName) -> Option<&mut Pool> {

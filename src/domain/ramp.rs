@@ -84,8 +84,8 @@ impl Ramp {
     pub fn refused(&mut self, now: Timestamp) {
         self.forget(now);
         let growth = self.slope.map_or(GROWTH, |slope| slope.growth / 2);
-        let measured = i64::try_from(self.starts.len()).unwrap_or(i64::MAX)
-            * (Millis::MINUTE.0 / MEASURED.0);
+        let measured =
+            i64::try_from(self.starts.len()).unwrap_or(i64::MAX) * (Millis::MINUTE.0 / MEASURED.0);
         let allowed = self.slope(now).map_or(measured, |slope| slope.allowed(now).min(measured));
         self.slope = Some(Slope::new(allowed / 2, growth, now));
     }

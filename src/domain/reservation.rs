@@ -210,7 +210,7 @@ impl Settlement {
                 let expected = reservation.expected;
                 let amounts = match failure.kind {
                     _ if reply.http_status.is_none() => Amounts::default(),
-                    FailureKind::RateLimited { .. } => Amounts::default(),
+                    FailureKind::RateLimited { .. } | FailureKind::NotReached => Amounts::default(),
                     // The provider took the request in and failed later: its input may count.
                     FailureKind::Overloaded { .. } | FailureKind::Transient { .. } => {
                         Amounts { output_tokens: 0, ..expected }

@@ -1,7 +1,7 @@
 //! What becomes of a job whose attempt gave no answer.
 //!
-//! Invariant: limits, pauses, overload, spend limits, rejected keys and shutdowns never use up
-//! an attempt.
+//! Invariant: limits, pauses, overload, spend limits, rejected keys, shutdowns and calls that did
+//! not reach the API never use up an attempt.
 
 use super::attempt::{Failure, FailureKind, Outcome};
 use super::gate::{RETRY_AFTER_MAX, spread};
@@ -67,20 +67,29 @@ pub struct Ruling {
     pub counts: bool,
 }
 
-/// Rules on an attempt that gave no answer. `counted` is how many counted before this one.
+/// Attempts of a job before the one that is ruled on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Before {
+    /// Calls made.
+    pub calls: u32,
+    /// Those that count against `max_attempts`.
+    pub counted: u32,
+}
+
+/// Rules on an attempt that gave no answer.
 ///
 /// `None` for an answer: there is nothing to retry.
 pub fn rule(
     outcome: &Outcome,
-    counted: u32,
+    before: Before,
     policy: &RetryPolicy,
     now: Timestamp,
     jitter: Unit,
 ) -> Option<Ruling> {
     match outcome {
         Outcome::Completed(_) => None,
-        Outcome::Unknown(failure) => Some(unknown(failure, counted, policy, now, jitter)),
-        Outcome::Failed(failure) => Some(failed(failure, counted, policy, now, jitter)),
+        Outcome::Unknown(failure) => Some(unknown(failure, before.counted, policy, now, jitter)),
+        Outcome::Failed(failure) => Some(failed(failure, before, policy, now, jitter)),
     }
 }
 
@@ -105,7 +114,7 @@ fn unknown(
 
 fn failed(
     failure: &Failure,
-    counted: u32,
+    before: Before,
     policy: &RetryPolicy,
     now: Timestamp,
     jitter: Unit,
@@ -120,7 +129,12 @@ fn failed(
             Ruling { verdict: Verdict::RetryAt(now + wait), counts: false }
         }
         FailureKind::Transient { retry_after } => {
-            counted_retry(*retry_after, counted, policy, now, jitter)
+            counted_retry(*retry_after, before.counted, policy, now, jitter)
+        }
+        FailureKind::NotReached => {
+            // Some firewall may refuse this job alone: it asks less and less often.
+            let wait = policy.backoff.delay(before.calls.saturating_add(1), jitter);
+            Ruling { verdict: Verdict::RetryAt(now + wait), counts: false }
         }
         FailureKind::Permanent => Ruling { verdict: Verdict::GiveUp, counts: true },
     }
@@ -161,7 +175,8 @@ mod tests {
     }
 
     fn rule_on(outcome: &Outcome, counted: u32) -> Ruling {
-        rule(outcome, counted, &POLICY, NOW, Unit::ZERO).unwrap()
+        let before = Before { calls: counted, counted };
+        rule(outcome, before, &POLICY, NOW, Unit::ZERO).unwrap()
     }
 
     #[test]
@@ -171,6 +186,7 @@ mod tests {
             FailureKind::Overloaded { retry_after: None },
             FailureKind::AccountParked { until: None },
             FailureKind::KeyRejected,
+            FailureKind::NotReached,
             FailureKind::Interrupted,
         ] {
             let ruling = rule_on(&fail(kind.clone()), 1_000);
@@ -198,8 +214,19 @@ mod tests {
         };
         assert_eq!(rule_on(&Outcome::Unknown(killed.clone()), 2).verdict, Verdict::GiveUp);
         let hold = RetryPolicy { on_unknown: OnUnknown::Hold, ..POLICY };
-        let ruling = rule(&Outcome::Unknown(killed), 0, &hold, NOW, Unit::ZERO).unwrap();
+        let before = Before::default();
+        let ruling = rule(&Outcome::Unknown(killed), before, &hold, NOW, Unit::ZERO).unwrap();
         assert_eq!(ruling.verdict, Verdict::Hold);
+    }
+
+    #[test]
+    fn what_did_not_reach_the_api_is_asked_less_and_less_often() {
+        let lost = fail(FailureKind::NotReached);
+        for (calls, secs) in [(0, 1), (1, 2), (3, 8), (40, 60)] {
+            let before = Before { calls, counted: 0 };
+            let ruling = rule(&lost, before, &POLICY, NOW, Unit::ZERO).unwrap();
+            assert_eq!(ruling.verdict, Verdict::RetryAt(NOW + Millis::from_secs(secs)), "{calls}");
+        }
     }
 
     #[test]

@@ -116,7 +116,10 @@ impl Window {
         margin: i64,
         now: Timestamp,
     ) -> Millis {
-        let room = self.limit.saturating_sub(debit).saturating_sub(margin.min(self.limit / 20).max(self.limit / 30));
+        let room = self
+            .limit
+            .saturating_sub(debit)
+            .saturating_sub(margin.min(self.limit / 20).max(self.limit / 30));
         let mut counted = self.counted(now);
         let mut wait = if counted > room { Some(Millis(1)) } else { None };
         let mut leaving = self.entries.iter().filter(|(leaves, _)| *leaves > now).peekable();

@@ -159,7 +159,7 @@ impl DatabaseFile {
         if self.is_ours.load(Ordering::Relaxed) {
             return Holder { held: true, pid: Some(std::process::id()) };
         }
-        if let Some(pid) = self.listed_holder() {
+        if let Some(pid) = self.listed(FileId::is) {
             return Holder { held: true, pid: (pid > 0).then_some(pid) };
         }
         // Locks of other PID namespaces are not listed: try for the smallest moment.
@@ -170,16 +170,18 @@ impl DatabaseFile {
                 Holder { held: false, pid: None }
             }
             Err(_) => {
-                // A long list that changes while it is read may lack a line: look again.
-                let pid = (0..3).find_map(|_| self.listed_holder());
+                // A long list that changes while it is read may lack a line: look again. That
+                // somebody has it is known by now, so the inode alone may say who.
+                let listed = || self.listed(FileId::is).or_else(|| self.listed(FileId::may_be));
+                let pid = (0..3).find_map(|_| listed());
                 Holder { held: true, pid: pid.filter(|pid| *pid > 0) }
             }
         }
     }
 
-    fn listed_holder(&self) -> Option<u32> {
+    fn listed(&self, same: Same) -> Option<u32> {
         let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
-        self.inode().and_then(|inode| flock_holder(&locks, inode))
+        flock_holder(&locks, FileId::of(&self.file.metadata().ok()?), same)
     }
 
     /// Who holds SQLite's write lock: the WAL index's byte 120, in `/proc/locks`
@@ -187,12 +189,39 @@ impl DatabaseFile {
     pub fn writer(&self) -> Option<u32> {
         let mut shm = self.path.clone().into_os_string();
         shm.push("-shm");
-        let inode = std::fs::metadata(shm).ok()?.ino();
-        posix_holder(&std::fs::read_to_string("/proc/locks").ok()?, inode, 120)
+        let file = FileId::of(&std::fs::metadata(shm).ok()?);
+        let locks = std::fs::read_to_string("/proc/locks").ok()?;
+        let holder = |same| posix_holder(&locks, file, 120, same);
+        holder(FileId::is).or_else(|| holder(FileId::may_be))
+    }
+}
+
+/// A file as the system names it in its list of locks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileId {
+    device: (u32, u32),
+    inode: u64,
+}
+
+/// How sure one is that a line of the list means a file.
+type Same = fn(FileId, &str) -> bool;
+
+impl FileId {
+    fn of(metadata: &std::fs::Metadata) -> FileId {
+        let device = metadata.dev();
+        let device = (rustix::fs::major(device), rustix::fs::minor(device));
+        FileId { device, inode: metadata.ino() }
     }
 
-    fn inode(&self) -> Option<u64> {
-        self.file.metadata().ok().map(|metadata| metadata.ino())
+    /// Two file systems may give the same inode number to two databases.
+    fn is(self, named: &str) -> bool {
+        let (major, minor) = self.device;
+        named == format!("{major:02x}:{minor:02x}:{}", self.inode)
+    }
+
+    /// Some file systems (btrfs, overlays) have another device there than `stat` tells.
+    fn may_be(self, named: &str) -> bool {
+        named.rsplit(':').next().and_then(|inode| inode.parse().ok()) == Some(self.inode)
     }
 }
 
@@ -219,47 +248,55 @@ pub(crate) fn check_identity(
 }
 
 /// Lines look like `1: FLOCK  ADVISORY  WRITE 4121 fe:00:131 0 EOF`.
-fn flock_holder(locks: &str, inode: u64) -> Option<u32> {
+fn flock_holder(locks: &str, file: FileId, same: Same) -> Option<u32> {
     locks.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let found = *fields.get(1)? == "FLOCK"
-            && *fields.get(3)? == "WRITE"
-            && is_inode(fields.get(5)?, inode);
+        let found =
+            *fields.get(1)? == "FLOCK" && *fields.get(3)? == "WRITE" && same(file, fields.get(5)?);
         if found { fields.get(4)?.parse().ok() } else { None }
     })
 }
 
-fn posix_holder(locks: &str, inode: u64, byte: u64) -> Option<u32> {
+fn posix_holder(locks: &str, file: FileId, byte: u64, same: Same) -> Option<u32> {
     locks.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let first: u64 = fields.get(6)?.parse().ok()?;
         let last: u64 = fields.get(7)?.parse().ok()?;
         let found = *fields.get(1)? == "POSIX"
             && *fields.get(3)? == "WRITE"
-            && is_inode(fields.get(5)?, inode)
+            && same(file, fields.get(5)?)
             && (first..=last).contains(&byte);
         if found { fields.get(4)?.parse().ok() } else { None }
     })
-}
-
-fn is_inode(device_and_inode: &str, inode: u64) -> bool {
-    device_and_inode.rsplit(':').next().and_then(|text| text.parse().ok()) == Some(inode)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const LOCKS: &str = "1: POSIX  ADVISORY  WRITE 77 fe:00:42 120 120\n\
-                         2: FLOCK  ADVISORY  WRITE 4121 fe:00:131 0 EOF\n\
-                         3: FLOCK  ADVISORY  READ 9 fe:00:132 0 EOF\n";
+    const LOCKS: &str = "1: POSIX  ADVISORY  WRITE 78 08:01:42 120 120\n\
+                         2: POSIX  ADVISORY  WRITE 77 fe:00:42 120 120\n\
+                         3: FLOCK  ADVISORY  WRITE 4122 08:11:131 0 EOF\n\
+                         4: FLOCK  ADVISORY  WRITE 4121 fe:00:131 0 EOF\n\
+                         5: FLOCK  ADVISORY  READ 9 fe:00:132 0 EOF\n";
+
+    fn on(major: u32, minor: u32, inode: u64) -> FileId {
+        FileId { device: (major, minor), inode }
+    }
 
     #[test]
     fn holders_are_read_from_proc_locks() {
-        assert_eq!(flock_holder(LOCKS, 131), Some(4121));
-        assert_eq!(flock_holder(LOCKS, 132), None, "a reader is no daemon");
-        assert_eq!(posix_holder(LOCKS, 42, 120), Some(77));
-        assert_eq!(posix_holder(LOCKS, 42, 121), None);
+        let flock = |file| flock_holder(LOCKS, file, FileId::is);
+        assert_eq!(flock(on(0xfe, 0, 131)), Some(4121), "not that of another disk");
+        assert_eq!(flock(on(8, 0x11, 131)), Some(4122));
+        assert_eq!(flock(on(9, 0, 131)), None);
+        assert_eq!(flock(on(0xfe, 0, 132)), None, "a reader is no daemon");
+        let posix = |file, byte| posix_holder(LOCKS, file, byte, FileId::is);
+        assert_eq!(posix(on(0xfe, 0, 42), 120), Some(77));
+        assert_eq!(posix(on(0xfe, 0, 42), 121), None);
+        // Where it is known that somebody has it, the inode alone may say who.
+        assert_eq!(flock_holder(LOCKS, on(0, 0x2a, 131), FileId::may_be), Some(4122));
+        assert_eq!(posix_holder(LOCKS, on(0, 0x2a, 43), 120, FileId::may_be), None);
     }
 
     #[test]

@@ -48,7 +48,9 @@ pub struct Head {
 pub struct Fresh {
     /// Which.
     pub id: JobId,
-    /// Attempts so far that count against `max_attempts`.
+    /// Attempts so far.
+    pub attempts: u32,
+    /// Those of them that count against `max_attempts`.
     pub counted_attempts: u32,
 }
 
@@ -61,7 +63,9 @@ pub struct Lease {
     pub epoch: Epoch,
     /// For which job.
     pub job: JobId,
-    /// Attempts before this one that count.
+    /// Attempts before this one.
+    pub attempts: u32,
+    /// Those of them that count.
     pub counted_attempts: u32,
     /// What was set aside.
     pub reservation: Reservation,
@@ -159,6 +163,8 @@ pub struct Settled {
     pub finished: Vec<(JobId, JobState)>,
     /// Attempts that another epoch had settled before: the answer was kept all the same.
     pub lost: Vec<AttemptId>,
+    /// A newer daemon has taken over: levels, budgets and gates were left as they are.
+    pub fenced: bool,
 }
 
 /// The snapshot of one limit.

@@ -21,6 +21,9 @@ SELECT max(coalesce((SELECT max(heartbeat_at) FROM daemons), 0),
   coalesce((SELECT max(reserved_at) FROM attempts), 0),
   coalesce((SELECT max(counted_at) FROM attempts WHERE counted_at IS NOT NULL), 0))";
 
+pub(super) const DATABASE_ID: &str = "-- database_id
+SELECT id FROM identity LIMIT 1";
+
 pub(super) const LAST_FINISHED: &str = "-- last_finished
 SELECT value FROM sequences WHERE name = 'finished'";
 
@@ -88,6 +91,14 @@ impl Store {
             .await
             .doing("end an epoch")?;
         Ok(())
+    }
+
+    /// What tells this database from every other one.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn database_id(&self) -> Result<String, StoreError> {
+        sqlx::query_scalar(DATABASE_ID).fetch_one(&self.readers).await.doing("read the identity")
     }
 
     /// The number of the job that finished last; zero when none has.

@@ -43,9 +43,13 @@ WHERE id IN (SELECT value FROM json_each(?1)) AND cancel_requested < ?2
   AND id IN (SELECT id FROM job_state
     WHERE id IN (SELECT value FROM json_each(?1)) AND +state IN ('queued', 'running', 'held'))";
 
+/// The answer of before stays with its attempt: the job has none until there is a new one.
+/// A `run_at` that has passed is due at the next turn, as after an insert.
 pub(super) const RETRY: &str = "-- retry
-UPDATE job_state SET state = 'queued', next_attempt_at = NULL, counted_attempts = 0,
-  finished_seq = NULL, finished_at = NULL, error_class = NULL, error = NULL, expires_at = NULL
+UPDATE job_state SET state = 'queued', counted_attempts = 0,
+  next_attempt_at = (SELECT j.run_at FROM jobs AS j WHERE j.id = job_state.id),
+  attempt_id = NULL, finished_seq = NULL, finished_at = NULL, error_class = NULL, error = NULL,
+  expires_at = NULL
 WHERE id IN (SELECT value FROM json_each(?1)) AND +state IN ('succeeded', 'failed', 'cancelled')";
 
 /// Of the jobs that are to be retried, before they are.

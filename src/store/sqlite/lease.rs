@@ -9,6 +9,7 @@ use crate::store::error::{Doing, StoreError};
 use crate::store::rows::{Fresh, Lease, NewAttempt, Snapshots, Unfit};
 use serde_json::json;
 use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
 use std::collections::HashMap;
 
 /// `CROSS JOIN` here and below: the few candidates look for their rows, never the other way round.
@@ -16,7 +17,7 @@ use std::collections::HashMap;
 /// Candidates were read outside the transaction: only those still ready count, and none when a
 /// newer daemon has taken over.
 pub(super) const STILL_READY: &str = "-- still_ready
-SELECT s.id, s.counted_attempts FROM json_each(?1) AS wanted
+SELECT s.id, s.attempts, s.counted_attempts FROM json_each(?1) AS wanted
 CROSS JOIN job_state AS s ON s.id = wanted.value
 WHERE s.state = 'queued' AND s.next_attempt_at IS NULL AND s.cancel_requested = 0
   AND (s.expires_at IS NULL OR s.expires_at > ?2)
@@ -74,14 +75,7 @@ impl Store {
             .fetch_all(&mut *tx)
             .await
             .doing("check candidates")?;
-        let fresh: Vec<Fresh> = rows
-            .iter()
-            .map(|row| Fresh {
-                id: JobId(row.get("id")),
-                counted_attempts: u32::try_from(row.get::<i64, _>("counted_attempts"))
-                    .unwrap_or(u32::MAX),
-            })
-            .collect();
+        let fresh: Vec<Fresh> = rows.iter().map(fresh).collect();
         let (admission, rest) = decide(&fresh);
         if admission.starts.is_empty() && admission.unfit.is_empty() {
             tx.rollback().await.doing("end an empty admission")?;
@@ -110,18 +104,27 @@ impl Store {
             .doing("write leases")?;
         write_snapshots(&mut tx, &admission.snapshots, now).await?;
         tx.commit().await.doing("commit an admission")?;
-        let counted: HashMap<JobId, u32> =
-            fresh.iter().map(|one| (one.id, one.counted_attempts)).collect();
+        let before: HashMap<JobId, Fresh> = fresh.into_iter().map(|one| (one.id, one)).collect();
         let leases = admission.starts.into_iter().filter_map(|start| {
             Some(Lease {
                 attempt: AttemptId(*attempts.get(&start.job.0)?),
                 epoch,
                 job: start.job,
-                counted_attempts: counted.get(&start.job).copied().unwrap_or(0),
+                attempts: before.get(&start.job).map_or(0, |one| one.attempts),
+                counted_attempts: before.get(&start.job).map_or(0, |one| one.counted_attempts),
                 reservation: start.reservation,
             })
         });
         Ok((leases.collect(), rest))
+    }
+}
+
+fn fresh(row: &SqliteRow) -> Fresh {
+    let count = |name: &str| u32::try_from(row.get::<i64, _>(name)).unwrap_or(u32::MAX);
+    Fresh {
+        id: JobId(row.get("id")),
+        attempts: count("attempts"),
+        counted_attempts: count("counted_attempts"),
     }
 }
 

@@ -57,7 +57,7 @@ pub(super) const READ_GATES: &str = "-- read_gates
 SELECT name, reason, until FROM gates ORDER BY name";
 
 pub(super) const OPEN_ATTEMPTS: &str = "-- open_attempts
-SELECT a.id, a.job_id, a.epoch, a.queue, a.pool, a.model, a.output_mode, a.reserved_at,
+SELECT a.id, a.job_id, a.number, a.epoch, a.queue, a.pool, a.model, a.output_mode, a.reserved_at,
   a.reserved_requests, a.reserved_input_tokens, a.reserved_output_tokens, a.worst_input_tokens,
   a.worst_output_tokens, a.worst_nanousd, coalesce(s.counted_attempts, 0) AS counted_attempts,
   j.max_attempts
@@ -300,6 +300,7 @@ fn open_attempt(row: &SqliteRow) -> OpenAttempt {
             attempt: AttemptId(row.get("id")),
             epoch: Epoch(row.get("epoch")),
             job: JobId(row.get("job_id")),
+            attempts: as_count(Some(row.get::<i64, _>("number") - 1)).unwrap_or(0),
             counted_attempts: as_count(row.get("counted_attempts")).unwrap_or(0),
             reservation,
         },

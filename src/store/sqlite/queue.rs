@@ -35,6 +35,29 @@ FROM (
 ) AS head JOIN jobs AS j ON j.id = head.id
 ORDER BY head.priority DESC, head.id";
 
+/// The rest of one priority, and then what is less urgent: two ranges of the same index.
+pub(super) const HEADS_AFTER: &str = "-- heads_after
+SELECT head.id, head.priority,
+  coalesce(octet_length(j.prompt), 0) + coalesce(octet_length(j.request), 0)
+    + coalesce(octet_length(j.system), 0) AS bytes
+FROM (
+  SELECT id, priority FROM job_state INDEXED BY job_state_ready
+  WHERE queue = ?1 AND state = 'queued' AND next_attempt_at IS NULL AND priority = ?2 AND id > ?3
+  ORDER BY id LIMIT ?4
+) AS head JOIN jobs AS j ON j.id = head.id
+ORDER BY head.id";
+
+pub(super) const HEADS_BELOW: &str = "-- heads_below
+SELECT head.id, head.priority,
+  coalesce(octet_length(j.prompt), 0) + coalesce(octet_length(j.request), 0)
+    + coalesce(octet_length(j.system), 0) AS bytes
+FROM (
+  SELECT id, priority FROM job_state INDEXED BY job_state_ready
+  WHERE queue = ?1 AND state = 'queued' AND next_attempt_at IS NULL AND priority < ?2
+  ORDER BY priority DESC, id LIMIT ?3
+) AS head JOIN jobs AS j ON j.id = head.id
+ORDER BY head.priority DESC, head.id";
+
 /// As bytes: one row that is not UTF-8 must fail alone.
 pub(super) const BODIES: &str = "-- bodies
 SELECT j.id, s.queue, s.priority, CAST(j.prompt AS BLOB) AS prompt,
@@ -125,11 +148,38 @@ impl Store {
             .fetch_all(&self.readers)
             .await
             .doing("read the head of a queue")?;
-        let head = |row: &SqliteRow| Head {
-            id: JobId(row.get("id")),
-            priority: row.get("priority"),
-            bytes: row.get("bytes"),
-        };
+        Ok(rows.iter().map(head).collect())
+    }
+
+    /// The ready jobs of a queue that come after this priority and id.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn heads_after(
+        &self,
+        queue: &str,
+        (priority, id): (i64, JobId),
+        most: i64,
+    ) -> Result<Vec<Head>, StoreError> {
+        let mut rows = sqlx::query(HEADS_AFTER)
+            .bind(queue)
+            .bind(priority)
+            .bind(id.0)
+            .bind(most)
+            .fetch_all(&self.readers)
+            .await
+            .doing("read further into a queue")?;
+        let missing = most.saturating_sub(i64::try_from(rows.len()).unwrap_or(i64::MAX));
+        if missing > 0 {
+            let below = sqlx::query(HEADS_BELOW)
+                .bind(queue)
+                .bind(priority)
+                .bind(missing)
+                .fetch_all(&self.readers)
+                .await
+                .doing("read further into a queue")?;
+            rows.extend(below);
+        }
         Ok(rows.iter().map(head).collect())
     }
 
@@ -288,6 +338,10 @@ pub(super) async fn take_numbers(
 pub(super) fn ids(jobs: &[JobId]) -> String {
     let list: Vec<String> = jobs.iter().map(|job| job.0.to_string()).collect();
     format!("[{}]", list.join(","))
+}
+
+fn head(row: &SqliteRow) -> Head {
+    Head { id: JobId(row.get("id")), priority: row.get("priority"), bytes: row.get("bytes") }
 }
 
 fn job_row(row: &SqliteRow) -> JobRow {

@@ -3,7 +3,7 @@
 use super::Store;
 use super::ledger::write_snapshots;
 use super::queue::{ids, take_numbers};
-use crate::domain::job::{AttemptId, JobEvent, JobId, JobState};
+use crate::domain::job::{AttemptId, Epoch, JobEvent, JobId, JobState};
 use crate::domain::time::Timestamp;
 use crate::store::error::{Doing, StoreError};
 use crate::store::rows::{Ending, Next, Settled, Snapshots};
@@ -28,8 +28,11 @@ UPDATE attempts SET
   headers = v.value ->> 'headers'
 FROM json_each(?1) AS v
 WHERE attempts.id = (v.value ->> 'attempt') AND attempts.epoch = (v.value ->> 'epoch')
-  AND attempts.settlement IS NULL
+  AND attempts.job_id = (v.value ->> 'job') AND attempts.settlement IS NULL
 RETURNING attempts.id";
+
+pub(super) const IS_NEWEST: &str = "-- is_newest
+SELECT ?1 = (SELECT max(epoch) FROM daemons)";
 
 pub(super) const CANCELS: &str = "-- cancels
 SELECT s.id FROM json_each(?1) AS wanted JOIN job_state AS s ON s.id = wanted.value
@@ -49,28 +52,70 @@ WHERE job_state.id = (v.value ->> 'job') AND +job_state.state = 'running'
 RETURNING job_state.id, job_state.state";
 
 pub(super) const KEEP_RESPONSE: &str = "-- keep_response
-INSERT INTO responses (attempt_id, body, text) VALUES (?1, ?2, ?3)
+INSERT INTO responses (attempt_id, body, text)
+SELECT ?1, ?2, ?3
+WHERE EXISTS (SELECT 1 FROM attempts AS a WHERE a.id = ?1 AND a.epoch = ?4 AND a.job_id = ?5)
 ON CONFLICT (attempt_id) DO NOTHING";
+
+/// The same number may be another call's in a database that was restored from elsewhere.
+pub(super) const KNOWN: &str = "-- known
+SELECT v.key FROM json_each(?1) AS v CROSS JOIN attempts AS a ON a.id = (v.value ->> 'attempt')
+WHERE a.epoch = (v.value ->> 'epoch') AND a.job_id = (v.value ->> 'job')
+  AND a.reserved_at = (v.value ->> 'reserved_at')";
 
 impl Store {
     /// Writes a group of endings: results, attempts, next states and the ledger, all or none.
     ///
     /// An ending whose lease is lost changes neither job nor attempt; its answer is kept all
-    /// the same. Writing the same ending twice changes nothing.
+    /// the same. Writing the same ending twice changes nothing. `epoch` is the writer's: when a
+    /// newer daemon has taken over, results are kept, and its ledger stays as it is.
     ///
     /// # Errors
     /// When the database cannot be written.
     pub async fn settle(
         &self,
+        epoch: Epoch,
         endings: &[Ending],
         snapshots: &Snapshots,
         now: Timestamp,
     ) -> Result<Settled, StoreError> {
         let mut tx = self.begin().await?;
-        let settled = settle_in(&mut tx, endings, now).await?;
-        write_snapshots(&mut tx, snapshots, now).await?;
+        let mut settled = settle_in(&mut tx, endings, now).await?;
+        let newest: Option<bool> = sqlx::query_scalar(IS_NEWEST)
+            .bind(epoch.0)
+            .fetch_one(&mut *tx)
+            .await
+            .doing("look for a newer daemon")?;
+        settled.fenced = newest != Some(true);
+        if !settled.fenced {
+            write_snapshots(&mut tx, snapshots, now).await?;
+        }
         tx.commit().await.doing("commit settlements")?;
         Ok(settled)
+    }
+}
+
+impl Store {
+    /// The places of those endings whose call is in the ledger: the same attempt of the same job
+    /// in the same daemon's life at the same time.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn known(&self, endings: &[Ending]) -> Result<HashSet<usize>, StoreError> {
+        let leases = endings.iter().map(|ending| {
+            json!({
+                "attempt": ending.lease.attempt.0,
+                "epoch": ending.lease.epoch.0,
+                "job": ending.lease.job.0,
+                "reserved_at": ending.lease.reservation.reserved_at.0,
+            })
+        });
+        let rows: Vec<i64> = sqlx::query_scalar(KNOWN)
+            .bind(Value::Array(leases.collect()).to_string())
+            .fetch_all(&self.readers)
+            .await
+            .doing("look for the calls of results")?;
+        Ok(rows.into_iter().filter_map(|at| usize::try_from(at).ok()).collect())
     }
 }
 
@@ -85,6 +130,8 @@ pub(super) async fn settle_in(
                 .bind(ending.lease.attempt.0)
                 .bind(body)
                 .bind(text)
+                .bind(ending.lease.epoch.0)
+                .bind(ending.lease.job.0)
                 .execute(&mut **tx)
                 .await
                 .doing("keep an answer")?;
@@ -110,7 +157,7 @@ pub(super) async fn settle_in(
     let finished = finish(tx, endings, &won, &cancelled, now).await?;
     let lost = endings.iter().map(|ending| ending.lease.attempt);
     let lost: Vec<AttemptId> = lost.filter(|attempt| !won.contains(&attempt.0)).collect();
-    Ok(Settled { finished, lost })
+    Ok(Settled { finished, lost, fenced: false })
 }
 
 async fn finish(
@@ -167,6 +214,7 @@ fn attempt_json(ending: &Ending) -> Value {
     json!({
         "attempt": ending.lease.attempt.0,
         "epoch": ending.lease.epoch.0,
+        "job": ending.lease.job.0,
         "settlement": settlement.kind.as_str(),
         "counted_at": settlement.counted_at.0,
         "requests": settlement.amounts.requests,

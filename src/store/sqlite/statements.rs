@@ -19,18 +19,18 @@ macro_rules! statements {
 /// (name of the constant, text).
 const STATEMENTS: &[(&str, &str)] = statements! {
     own: IDENTITY JOURNAL_MODE DATA_VERSION CHECKPOINT_PASSIVE CHECKPOINT_TRUNCATE BACKUP INTEGRITY;
-    daemons: BEGIN_EPOCH HEARTBEAT END_EPOCH LAST_TIME LAST_FINISHED FAILED_SINCE;
+    daemons: BEGIN_EPOCH HEARTBEAT END_EPOCH LAST_TIME DATABASE_ID LAST_FINISHED FAILED_SINCE;
     edit: ADD_JOB FIND_BY_KEY SELECT_IDS REQUEST_CANCEL RETRY UNCANCEL HOLD RELEASE PAUSE RESUME
         RESUME_ALL PAUSED;
     lease: STILL_READY RESERVE LEASE;
     ledger: WRITE_LIMITS WRITE_BUDGETS DROP_GATES WRITE_GATES READ_LIMITS READ_GATES OPEN_ATTEMPTS
         REQUEUE_STRAYS PAST_CALLS BUDGET_SPENT;
     narrow: ID_COUNTS BATCH_COUNTS STATES LATEST LATEST_COST;
-    queue: READY_QUEUES HEADS BODIES MAKE_DUE NEXT_DUE WORK_TO_SWEEP EXPIRED UNWANTED BREAK_OFF
+    queue: READY_QUEUES HEADS HEADS_AFTER HEADS_BELOW BODIES MAKE_DUE NEXT_DUE WORK_TO_SWEEP EXPIRED UNWANTED BREAK_OFF
         END_WITHOUT_CALL TAKE_NUMBERS;
     read: COUNTS WAITING FAILURES QUEUES DAEMON USED RETRYING UNKNOWN RESULTS LIST SELECTED_COUNTS
         DETAIL ATTEMPTS SPENT SPENT_BY_MODEL BUDGETS;
-    settle: SETTLE CANCELS FINISH KEEP_RESPONSE;
+    settle: SETTLE IS_NEWEST CANCELS FINISH KEEP_RESPONSE KNOWN;
 };
 
 /// Tables that may have millions of rows, by the names the statements give them.
@@ -64,6 +64,8 @@ const MAY_WALK: &[(&str, &str, &str)] = &[
 /// Statements that stop after so many rows, so they must not sort all of them first.
 const IN_ORDER: &[&str] = &[
     "HEADS",
+    "HEADS_AFTER",
+    "HEADS_BELOW",
     "MAKE_DUE",
     "EXPIRED",
     "UNWANTED",
@@ -77,6 +79,8 @@ const IN_ORDER: &[&str] = &[
 /// What the daemon does at every turn, or at every call: no exceptions but the partial index.
 const HOT: &[&str] = &[
     "HEADS",
+    "HEADS_AFTER",
+    "HEADS_BELOW",
     "READY_QUEUES",
     "BODIES",
     "MAKE_DUE",
@@ -86,6 +90,7 @@ const HOT: &[&str] = &[
     "RESERVE",
     "LEASE",
     "SETTLE",
+    "IS_NEWEST",
     "CANCELS",
     "FINISH",
     "OPEN_ATTEMPTS",

@@ -147,7 +147,8 @@ async fn a_decision_that_panics_leaves_no_transaction_behind() {
         same.admit(T0, epoch, &[], decide).await
     });
     assert!(broken.await.is_err());
-    let settled = store.settle(&[requeued(&lease, None, false)], &Default::default(), T0).await;
+    let endings = [requeued(&lease, None, false)];
+    let settled = store.settle(epoch, &endings, &Default::default(), T0).await;
     assert_eq!(settled.unwrap().lost, [], "the writer is free again");
 }
 

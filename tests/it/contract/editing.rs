@@ -223,3 +223,38 @@ async fn a_refused_job_leaves_no_trace() {
     assert_eq!(witness.version().await, before);
     witness.leave().await;
 }
+
+/// What is shown of a job is its end, not an earlier one.
+#[tokio::test]
+async fn a_job_that_is_retried_and_then_cancelled_shows_no_old_answer() {
+    let desk = Desk::open().await;
+    let lease = desk.start_one().await;
+    desk.settle(&[answered(&lease, "Hi")]).await;
+    let job = [lease.job];
+    desk.store.edit(&job, JobEvent::Retry, false).await.unwrap();
+    let detail = desk.store.detail(lease.job).await.unwrap().unwrap();
+    assert_eq!(detail.text, None, "there is no answer yet");
+    desk.store.edit(&job, JobEvent::Cancel, false).await.unwrap();
+    desk.store.sweep(after(20), 9).await.unwrap();
+    let shown = "SELECT state, text, response, stop_reason, input_tokens, attempts FROM results;";
+    assert_eq!(desk.sql(shown), "cancelled|||||1");
+    assert_eq!(desk.sql("SELECT text FROM responses;"), "Hi", "its history stays");
+    assert_eq!(desk.store.attempts(lease.job).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_job_that_was_cancelled_before_its_time_is_retried_at_its_time() {
+    let desk = Desk::open().await;
+    let later = desk.add(NewJob { run_at: Some(after(60)), ..job("later") }).await;
+    let past = desk.add(NewJob { run_at: Some(after(1)), ..job("past") }).await;
+    let both = [later, past];
+    desk.store.edit(&both, JobEvent::Cancel, false).await.unwrap();
+    desk.store.sweep(after(20), 9).await.unwrap();
+    assert_eq!(desk.state(later), "cancelled");
+    desk.store.edit(&both, JobEvent::Retry, false).await.unwrap();
+    desk.store.sweep(after(20), 9).await.unwrap();
+    assert_eq!(desk.start(&both, after(21)).await.len(), 1, "its time has not come");
+    assert_eq!((desk.state(later), desk.state(past)), ("queued".into(), "running".into()));
+    desk.store.sweep(after(60), 9).await.unwrap();
+    assert_eq!(desk.start(&both, after(60)).await.len(), 1);
+}

@@ -57,3 +57,24 @@ async fn an_older_daemon_may_still_deliver() {
     assert_eq!(settled.lost, []);
     assert_eq!(desk.state(lease.job), "succeeded");
 }
+
+/// … but its levels, budgets and gates are old: those of the newer one stand.
+#[tokio::test]
+async fn an_older_daemon_does_not_write_the_newer_ones_ledger() {
+    let desk = Desk::open().await;
+    let lease = desk.start_one().await;
+    let newer = desk.store.begin_epoch(8, "here", "1.0.0", after(1)).await.unwrap();
+    let settled = desk.store.settle(newer, &[], &super::snapshots(), after(2)).await.unwrap();
+    assert!(!settled.fenced);
+    let mut old = super::snapshots();
+    old.limits[0].available = 7;
+    old.budgets[0].spent = 0;
+    old.gates = Some(Vec::new());
+    let endings = [answered(&lease, "Hi")];
+    let settled = desk.store.settle(desk.epoch, &endings, &old, after(3)).await.unwrap();
+    assert!(settled.fenced, "it hears that it is not the last any more");
+    assert_eq!(desk.state(lease.job), "succeeded");
+    assert_eq!(desk.store.limits().await.unwrap(), super::snapshots().limits);
+    assert_eq!(desk.store.budgets(super::T0).await.unwrap(), super::snapshots().budgets);
+    assert_eq!(Some(desk.store.gates().await.unwrap()), super::snapshots().gates);
+}

@@ -76,7 +76,7 @@ impl Desk {
     }
 
     async fn settle(&self, endings: &[Ending]) -> claudeq::store::Settled {
-        let settled = self.store.settle(endings, &Snapshots::default(), after(9)).await;
+        let settled = self.store.settle(self.epoch, endings, &Snapshots::default(), after(9)).await;
         settled.expect("they are settled")
     }
 

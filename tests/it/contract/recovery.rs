@@ -77,7 +77,7 @@ async fn jobs_that_only_lost_their_state_are_freed() {
 #[tokio::test]
 async fn levels_and_gates_are_as_last_committed() {
     let desk = Desk::open().await;
-    desk.store.settle(&[], &snapshots(), T0).await.unwrap();
+    desk.store.settle(desk.epoch, &[], &snapshots(), T0).await.unwrap();
     let (_, found) = recover(&desk, after(20)).await;
     assert_eq!((found.limits, Some(found.gates)), (snapshots().limits, snapshots().gates));
 }

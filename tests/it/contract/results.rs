@@ -145,7 +145,7 @@ async fn the_views_show_what_they_promise() {
     let batches = "SELECT batch, jobs, succeeded, failed, progress, cost_usd FROM batches;";
     assert_eq!(desk.sql(batches), "a|3|2|1|1.0|0.00056\nb|2|1|1|1.0|0.00028");
     assert_eq!(desk.sql("SELECT count(*), max(seq) FROM job_list;"), "5|5");
-    desk.store.settle(&[], &super::snapshots(), T0).await.unwrap();
+    desk.store.settle(desk.epoch, &[], &super::snapshots(), T0).await.unwrap();
     let limits = "SELECT pool, dimension, available, closed_by, as_of FROM limits_now;";
     assert_eq!(desk.sql(limits), format!("sonnet|requests|-49||{}", T0.0));
 }

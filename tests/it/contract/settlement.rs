@@ -152,6 +152,35 @@ async fn a_lease_of_another_epoch_cannot_settle() {
     assert_eq!(desk.state(lease.job), "running");
 }
 
+/// In a database that was put in another's place the same number is another call's.
+#[tokio::test]
+async fn a_result_goes_to_the_call_it_was_for_or_nowhere() {
+    let desk = Desk::open().await;
+    let jobs = desk.prompts(2).await;
+    let leases = desk.start(&jobs, T0).await;
+    let other_job = Lease { job: jobs[1], ..leases[0].clone() };
+    let mut other_time = leases[0].clone();
+    other_time.reservation.reserved_at = after(1);
+    let endings = [
+        answered(&other_job, "not theirs"),
+        answered(&leases[1], "Hi"),
+        answered(&other_time, "not now"),
+    ];
+    assert_eq!(desk.store.known(&endings).await.unwrap(), [1].into());
+    let settled = desk.settle(&endings[..1]).await;
+    assert_eq!(settled.lost, [leases[0].attempt]);
+    assert_eq!(desk.sql("SELECT count(*) FROM responses;"), "0");
+    assert_eq!((desk.state(jobs[0]), desk.state(jobs[1])), ("running".into(), "running".into()));
+}
+
+#[tokio::test]
+async fn every_database_has_an_identity_of_its_own() {
+    let (one, other) = (Desk::open().await, Desk::open().await);
+    let id = one.store.database_id().await.unwrap();
+    assert_eq!(id.len(), 32);
+    assert_ne!(id, other.store.database_id().await.unwrap());
+}
+
 #[tokio::test]
 async fn whoever_cancels_a_running_job_gets_the_answer_if_there_is_one() {
     let desk = Desk::open().await;
@@ -221,7 +250,8 @@ async fn a_group_fails_as_a_whole() {
         ));
         let group =
             [answered(&leases[0], "one"), failed(&leases[1]), answered(&leases[2], "three")];
-        let error = desk.store.settle(&group, &snapshots(), after(9)).await.unwrap_err();
+        let error =
+            desk.store.settle(desk.epoch, &group, &snapshots(), after(9)).await.unwrap_err();
         assert_eq!(error.refusal().as_deref(), Some("planted"), "{table}");
         assert_eq!(desk.sql(EVERYTHING), before, "{table}");
         assert_eq!(desk.sql("SELECT count(*) FROM limit_snapshots;"), "0");
@@ -234,13 +264,13 @@ async fn a_group_fails_as_a_whole() {
 #[tokio::test]
 async fn snapshots_replace_each_other_and_gates_open() {
     let desk = Desk::open().await;
-    desk.store.settle(&[], &snapshots(), T0).await.unwrap();
+    desk.store.settle(desk.epoch, &[], &snapshots(), T0).await.unwrap();
     let mut later = snapshots();
     later.limits[0].available = 7;
     later.budgets[0].spent = 99;
     let gate = GateRow { name: "sonnet".into(), reason: "pause".into(), until: Some(after(3)) };
     later.gates = Some(vec![gate]);
-    desk.store.settle(&[], &later, after(1)).await.unwrap();
+    desk.store.settle(desk.epoch, &[], &later, after(1)).await.unwrap();
     assert_eq!(desk.store.limits().await.unwrap(), later.limits);
     assert_eq!(desk.store.budgets(T0).await.unwrap(), later.budgets);
     let shut = desk.store.gates().await.unwrap();
@@ -258,7 +288,7 @@ async fn a_settlement_is_one_commit() {
     let commits = || desk.sql("SELECT count(DISTINCT settled_at) FROM attempts;");
     let mut witness = Witness::of(&desk).await;
     let before = witness.version().await;
-    desk.store.settle(&endings, &Snapshots::default(), after(9)).await.unwrap();
+    desk.store.settle(desk.epoch, &endings, &Snapshots::default(), after(9)).await.unwrap();
     let after_one = witness.version().await;
     assert_ne!(after_one, before);
     assert_eq!(witness.version().await, after_one);

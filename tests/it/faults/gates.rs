@@ -123,6 +123,34 @@ fn a_rejected_key_stops_all_calls_until_there_is_a_new_one() {
     check(&lab, &[]);
 }
 
+/// Whoever looks after a restart or a reload sees that the key is taken for good again.
+#[test]
+fn a_gate_that_was_opened_does_not_look_shut() {
+    needs!("sqlite3");
+    let lab = lab(Vec::new(), &Settings { key_file: true, ..Settings::default() });
+    lab.simulator().set_key(Some("sk-ant-another-key".to_owned()));
+    lab.write("key", CANARY);
+    let shut = |key: &str| {
+        lab.insert([(key, "[[out=5]]")]);
+        lab.until("SELECT count(*) FROM gates WHERE reason = 'key'");
+        lab.until("SELECT count(*) = 0 FROM job_state WHERE state = 'running'");
+        // Nothing is left that would be called, and so tell.
+        lab.sql("UPDATE jobs SET cancel_requested = 1;");
+        lab.until("SELECT count(*) = 0 FROM job_state WHERE state = 'queued'");
+    };
+    let daemon = lab.spawn_with(&[], &[]);
+    shut("first");
+    assert_eq!(daemon.stop(), 0);
+    assert_eq!(lab.number("SELECT count(*) FROM gates"), 1);
+    let mut daemon = lab.spawn_with(&[], &[]);
+    daemon.works();
+    assert_eq!(lab.number("SELECT count(*) FROM gates"), 0, "a restart opens it");
+    shut("second");
+    daemon.signal(Signal::HUP);
+    lab.until("SELECT count(*) = 0 FROM gates");
+    assert_eq!(daemon.stop(), 0);
+}
+
 /// The first calls into a full bucket take longest: they commit, connect, and only then arrive.
 #[test]
 fn a_full_bucket_is_emptied_and_nobody_is_refused() {

@@ -6,6 +6,7 @@ mod daemons;
 mod gates;
 mod locks;
 mod order;
+mod reach;
 mod stop;
 mod storms;
 mod system;

@@ -218,6 +218,27 @@ fn blocked_queues_hide_no_other_however_many() {
 }
 
 /// A number that no sum could hold is a bad request, not the end of the daemon.
+/// However many jobs of a model wait for its limit, those of the next model are seen.
+#[test]
+fn a_used_up_limit_hides_no_job_of_another_model() {
+    needs!("sqlite3");
+    let limits = Limits { requests: Some(1), ..Limits::default() };
+    let lab = Lab::new(simulator::Config::default(), &Settings { limits, ..Settings::default() });
+    lab.sql(
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1500)
+         INSERT INTO jobs (prompt) SELECT '[[out=5]]' FROM n;
+         INSERT INTO jobs (key, prompt, model) VALUES ('next', '[[out=5]]', 'claude-haiku-4-5');",
+    );
+    let daemon = lab.start();
+    lab.until(
+        "SELECT count(*) FROM jobs AS j JOIN job_state AS s ON s.id = j.id
+         WHERE j.key = 'next' AND s.state = 'succeeded'",
+    );
+    let before = lab.number("SELECT count(*) FROM attempts WHERE model <> 'claude-haiku-4-5'");
+    assert_eq!(before, 1, "calls of the first model: nobody had to wait for its limit");
+    assert_eq!(daemon.stop(), 0);
+}
+
 #[test]
 fn absurd_sizes_fail_alone() {
     let lab =

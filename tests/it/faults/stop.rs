@@ -98,20 +98,59 @@ fn results_that_the_database_cannot_take_are_spooled_and_come_in_once() {
     check_end(&lab, &[]);
 }
 
+/// A daemon that was killed with all its results in the spool.
+fn killed_with_a_full_spool() -> Lab {
+    let (lab, mut daemon) = busy(&settings(), "stall,stall_ms=500");
+    let lock = WriteLock::take(lab.database());
+    daemon.says("the database is locked by process");
+    eventually("all results in the spool", || {
+        (lines_of(&lab, "queue.db-spool") == CALLS as usize).then_some(())
+    });
+    daemon.kill();
+    lock.release();
+    lab
+}
+
+fn lines_of(lab: &Lab, name: &str) -> usize {
+    let bytes = std::fs::read(lab.dir().join(name)).unwrap_or_default();
+    bytes.iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// Other jobs have the same numbers there.
+#[test]
+fn a_spool_is_not_written_into_another_database() {
+    needs!("sqlite3");
+    needs!("python3");
+    let lab = killed_with_a_full_spool();
+    for name in ["queue.db", "queue.db-wal", "queue.db-shm"] {
+        let _ = std::fs::rename(lab.dir().join(name), lab.dir().join(format!("old-{name}")));
+    }
+    assert_eq!(lab.claudeq(&["init"]).code, 0);
+    lab.insert_many("other", 20, "[[out=10]]");
+    assert_eq!(lab.until_empty(), 0);
+    assert_eq!(lab.simulator().stats().requests, u64::from(CALLS) + 20, "each for itself");
+    assert_eq!(lab.number("SELECT count(*) FROM responses"), 20);
+    assert!(lab.logs().contains("was another one put in its place?"), "{}", lab.logs());
+    assert_eq!(lines_of(&lab, "queue.db-spool-foreign"), CALLS as usize);
+
+    // With the old one back in its place, its results are as well.
+    for name in ["queue.db", "queue.db-wal", "queue.db-shm"] {
+        let _ = std::fs::remove_file(lab.dir().join(name));
+        let _ = std::fs::rename(lab.dir().join(format!("old-{name}")), lab.dir().join(name));
+    }
+    let kept = lab.dir().join("queue.db-spool-foreign");
+    std::fs::rename(kept, lab.dir().join("queue.db-spool")).expect("it is there");
+    assert_eq!(lab.until_empty(), 0);
+    assert_eq!(lab.simulator().stats().requests, 40, "no call was repeated");
+    assert_eq!(lab.states(), "succeeded 20");
+}
+
 #[test]
 fn a_spool_survives_a_kill() {
     needs!("sqlite3");
     needs!("python3");
-    let (lab, mut daemon) = busy(&settings(), "stall,stall_ms=500");
-    let lock = WriteLock::take(lab.database());
-    daemon.says("the database is locked by process");
+    let lab = killed_with_a_full_spool();
     let spooled = || std::fs::read(lab.dir().join("queue.db-spool")).unwrap_or_default();
-    eventually("all results in the spool", || {
-        let lines = spooled().iter().filter(|byte| **byte == b'\n').count();
-        (lines == CALLS as usize).then_some(())
-    });
-    daemon.kill();
-    lock.release();
     check(&lab, &[]);
     assert_eq!(lab.until_empty(), 0);
     assert_eq!(lab.simulator().stats().requests, 20, "no call was repeated");

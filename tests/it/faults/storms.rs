@@ -43,7 +43,7 @@ const REFUSALS: &[Case] = &[
     case("404", ("failed", "not_found"), BAD),
     case("413", ("failed", "request_too_large"), BAD),
     case("unknown_error,status=400", ("failed", "invalid_request"), BAD),
-    case("redirect", ("failed", "redirect"), BAD),
+    case("redirect,times=1", ("not_reached", "redirect"), ("succeeded", 2, 1)),
     case("408,times=1", ("transient", "timeout"), AGAIN),
     case("409,times=1", ("transient", "conflict"), AGAIN),
     case("body_timeout,times=1", ("transient", "timeout"), AGAIN),

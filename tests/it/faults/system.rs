@@ -4,7 +4,6 @@ use crate::crash::checker::{check, check_end};
 use crate::helper::{CANARY, Daemon, Lab, Settings, eventually, needs};
 use claudeq::simulator;
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
-use std::net::TcpListener;
 
 fn fast() -> simulator::Config {
     let latency = simulator::Latency { tokens_per_second: 1e6, ..Default::default() };
@@ -99,25 +98,6 @@ fn too_few_descriptors_lose_nothing() {
     check_end(&lab, &[]);
 }
 
-#[test]
-fn a_refused_connection_costs_nothing_and_ends_in_the_attempts_allowed() {
-    needs!("sqlite3");
-    let lab = Lab::new(fast(), &Settings { max_attempts: 3, ..Settings::default() });
-    lab.insert_many("k", 2, "[[out=5]]");
-    // A port that was free a moment ago, and at which nobody listens.
-    let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    let url = format!("http://{}", free.local_addr().expect("its address"));
-    drop(free);
-    let environment = [("ANTHROPIC_API_KEY", CANARY), ("ANTHROPIC_BASE_URL", url.as_str())];
-    assert_eq!(lab.spawn_with(&["--until-empty"], &environment).end(), 1);
-    let attempts = "SELECT DISTINCT outcome || ' ' || error_class || ' ' || settlement || ' '
-        || settled_nanousd || ' ' || settled_requests FROM attempts";
-    assert_eq!(lab.texts(attempts), ["transient connection released 0 0"]);
-    assert_eq!(lab.number("SELECT count(*) FROM attempts"), 6);
-    assert_eq!(lab.job("k1"), ("failed".into(), "connection".into()));
-    check_end(&lab, &[]);
-}
-
 /// Neither a redirect nor a proxy of the environment ever gets the key, or a call at all.
 #[test]
 fn calls_go_to_the_configured_place_and_nowhere_else() {
@@ -125,8 +105,8 @@ fn calls_go_to_the_configured_place_and_nowhere_else() {
     let settings = Settings::default();
     let (lab, elsewhere) = (Lab::new(fast(), &settings), Lab::new(fast(), &settings));
     let url = elsewhere.simulator().url();
-    let redirect = format!("[[fault=redirect,location={url}/v1/messages]]");
-    lab.insert([("away", redirect.as_str()), ("fine", "[[out=5]]")]);
+    let redirect = format!("[[fault=redirect,times=2,location={url}/v1/messages]]");
+    lab.insert([("fine", "[[out=5]]"), ("away", redirect.as_str())]);
     let environment = [
         ("ANTHROPIC_API_KEY", CANARY),
         ("HTTP_PROXY", url.as_str()),
@@ -134,9 +114,10 @@ fn calls_go_to_the_configured_place_and_nowhere_else() {
         ("ALL_PROXY", url.as_str()),
         ("RUST_LOG", "trace"),
     ];
-    assert_eq!(lab.spawn_with(&["--until-empty"], &environment).end(), 1);
-    assert_eq!(lab.job("away"), ("failed".into(), "redirect".into()));
-    assert_eq!(lab.job("fine").0, "succeeded");
+    assert_eq!(lab.spawn_with(&["--until-empty"], &environment).end(), 0);
+    assert_eq!(lab.states(), "succeeded 2");
+    let away = "SELECT count(*) FROM attempts WHERE error_class = 'redirect'";
+    assert_eq!(lab.number(away), 2, "it was sent away, and stayed");
     assert_eq!(elsewhere.simulator().stats().requests, 0);
     // The log says all it can, and the key is not among it.
     assert!(lab.logs().contains("TRACE"));

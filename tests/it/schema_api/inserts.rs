@@ -1,7 +1,7 @@
 //! Every form of INSERT that the documentation shows.
 
 use super::{attempt_of, stage};
-use crate::helper::{TempDb, sql};
+use crate::helper::{TempDb, sql, sqlite3};
 
 #[test]
 fn a_prompt_is_a_complete_job() {
@@ -101,6 +101,26 @@ fn an_explicit_id_is_kept_and_ids_go_on_above_it() {
          INSERT INTO jobs (id, prompt) VALUES (3, 'c');
          SELECT group_concat(id) FROM (SELECT id FROM job_state ORDER BY id);";
     assert_eq!(sql(db.path(), script), "3,41,42");
+}
+
+/// The next id is above the largest there ever was: nobody may take the last one.
+#[test]
+fn no_id_of_ones_own_leaves_no_room_for_others() {
+    const LAST: i64 = 9_007_199_254_740_991;
+    const LARGEST: i64 = LAST - (1 << 32);
+    let db = TempDb::create_now();
+    for taken in [LAST, LARGEST + 1] {
+        let insert = format!("INSERT OR IGNORE INTO jobs (id, prompt) VALUES ({taken}, 'x');");
+        let said = sqlite3(db.path(), &insert);
+        assert!(said.err.contains("must not be above 9007194959773695"), "{said:?}");
+    }
+    sql(db.path(), &format!("INSERT INTO jobs (id, prompt) VALUES ({LARGEST}, 'x');"));
+    sql(db.path(), "INSERT INTO jobs (prompt) VALUES ('y');");
+    let given = sql(db.path(), "SELECT max(id) FROM jobs;");
+    assert_eq!(given, (LARGEST + 1).to_string());
+    // The same job again does nothing, also when its id was given.
+    sql(db.path(), &format!("INSERT INTO jobs (id, prompt) VALUES ({given}, 'y');"));
+    assert_eq!(sql(db.path(), "SELECT count(*) FROM job_state;"), "2");
 }
 
 #[test]

@@ -32,6 +32,8 @@ pub(super) const ID: &str =
 pub(super) const SAME_KEY: &str =
     "jobs.key: this queue has a job with the same key and another prompt or request";
 const SAME_ID: &str = "jobs.id: there is another job with this id; leave it out to have one given";
+const LAST_IDS: &str = "jobs.id: an id of your own must not be above 9007194959773695; leave it \
+     out to have one given";
 const OLD_ID: &str = "jobs.id: a deleted job had this id; ids are never used again";
 /// SQLite's own word for an id that is no number.
 const MISMATCH: &str = "datatype mismatch";
@@ -98,6 +100,7 @@ const ONE_COLUMN: &[(&str, &str, &[&str])] = &[
         ID,
         &["-1", "0", "-5", "9007199254740992", "9223372036854775807", "-9223372036854775808"],
     ),
+    ("id", LAST_IDS, &["9007194959773696", "9007199254740991"]),
     ("id", MISMATCH, &["'abc'", "''", "1.5", "x'01'"]),
 ];
 
