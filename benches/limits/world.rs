@@ -165,8 +165,9 @@ impl World {
             next_turn = step.wake_at.map_or(now + TICK, |at| at.min(now + TICK)).max(now);
             if std::env::var_os("TRACE").is_some() {
                 println!(
-                    "{:>8} in flight {:>3} +{:<3} held {:?} wake {:?}",
+                    "{:>8} left {:>5} in flight {:>3} +{:<3} held {:?} wake {:?}",
                     now.since(begun).0,
+                    step.left,
                     self.flights.len(),
                     step.started.len(),
                     step.held_back,

@@ -367,10 +367,11 @@ async fn admit(
     books.taken += chosen.len();
     books.window.started();
     for job in chosen {
-        // Without a lease it was taken, cancelled or held: either way it is no candidate now.
         let Some(ready) = books.window.remove(job) else { continue };
-        if let Some(lease) = leases.remove(&job) {
-            begin(context, books, ready, lease, done);
+        match leases.remove(&job) {
+            Some(lease) => begin(context, books, ready, lease, done),
+            // Taken, cancelled, held, or planned otherwise the second time: the queue will tell.
+            None => books.stale = true,
         }
     }
     Ok(())
@@ -399,7 +400,8 @@ fn decide(
         ledger: &mut ledger,
         shares: &mut shares,
         free_permits,
-        whole: books.window.is_whole(),
+        // They are few now, and not all that is ready: their order was decided before.
+        whole: false,
     };
     let plan = plan(situation, &candidates);
     let starts = plan.starts.iter().map(|start| {

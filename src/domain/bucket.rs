@@ -29,8 +29,8 @@ const ON_THE_WAY: Millis = Millis(500);
 const LOOK_AGAIN: Millis = Millis(25);
 /// What others use is averaged over about this time.
 const SMOOTH: Millis = Millis::from_secs(15);
-/// Headers round tokens to so many, and say zero for less than half of it.
-const ROUNDING: i64 = 1_000;
+/// Headers round tokens to thousands and say nothing near zero: twice as much is kept above it.
+const ROUNDING: i64 = 2_000;
 /// A drift that lasts is believed from this part of the bucket on.
 const LASTING_PART: i64 = 400;
 /// No more than this part of a bucket is kept as a margin.
