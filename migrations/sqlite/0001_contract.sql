@@ -176,8 +176,23 @@ CREATE TABLE limit_snapshots (
   level_shares  INTEGER,                        -- buckets: tokens x period in ms
   available     INTEGER NOT NULL,
   held          INTEGER NOT NULL,
+  others        INTEGER NOT NULL DEFAULT 0,     -- what other users of the key take a period
   as_of         INTEGER NOT NULL,
   PRIMARY KEY (pool, dimension, per)
+);
+
+-- What was learned of the sizes of calls; an empty queue: the model over all queues.
+CREATE TABLE estimates (
+  queue             TEXT    NOT NULL,
+  model             TEXT    NOT NULL,
+  answers           INTEGER NOT NULL,             -- whose length it stands on; old ones fade
+  output_part       REAL,                         -- mean output as a part of max_tokens
+  bytes_per_token   REAL,                         -- of the body, for the input
+  tokens_per_second REAL,                         -- of one answer
+  first_token_ms    INTEGER,
+  learned           TEXT    NOT NULL,             -- the daemon's own, as JSON
+  as_of             INTEGER NOT NULL,
+  PRIMARY KEY (queue, model)
 );
 
 CREATE TABLE budget_snapshots (
@@ -417,8 +432,10 @@ SELECT
   l.burst_ms AS burst_ms,
   l.burst_learned AS burst_learned,
   l.source AS source,
+  l.others AS others,
   g.reason AS closed_by,
   g.until AS closed_until,
   l.as_of AS as_of
 FROM limit_snapshots AS l
-LEFT JOIN gates AS g ON g.name = l.pool;
+LEFT JOIN gates AS g ON g.name = l.pool
+WHERE l.amount > 0;

@@ -8,13 +8,15 @@ use crate::clock::calendar;
 use crate::config::Config;
 use crate::domain::limit::{Algorithm, Dimension, LimitSpec, Per};
 use crate::domain::time::{Millis, Timestamp};
-use crate::store::{GateRow, LimitSnapshot};
+use crate::store::{EstimateRow, GateRow, LimitSnapshot};
 use clap::Args;
 use serde::Serialize;
 
-/// The limits, how full they are, and who says so
+/// The limits, how full they are, who says so, and what was learned
 ///
-/// What the daemon knows comes first; for a pool it has not used yet the configuration speaks.
+/// What the daemon knows comes first; for a pool it has not used yet the configuration speaks. Below
+/// stand the sizes and speeds that were learned from answers; before that, calls are taken for as
+/// large as their max_tokens, and for a token every two bytes.
 #[derive(Args, Debug)]
 pub(crate) struct LimitsArgs {}
 
@@ -34,6 +36,8 @@ struct Row {
     burst_ms: Option<i64>,
     burst_learned: bool,
     source: String,
+    /// What other users of the key take in one period.
+    others: i64,
     closed_by: Option<String>,
     closed_until: Option<Timestamp>,
     as_of: Option<Timestamp>,
@@ -45,8 +49,12 @@ pub(crate) async fn run(_args: &LimitsArgs, context: &Context) -> anyhow::Result
     let now = context.now();
     let (snapshots, gates) = (store.limits().await?, store.gates().await?);
     let rows = rows(&snapshots, &gates, &config, now);
+    let mut estimates: Vec<Estimate> =
+        store.estimates().await?.into_iter().map(Estimate::from).collect();
+    estimates.sort_by(|one, other| (&one.model, &one.queue).cmp(&(&other.model, &other.queue)));
     if context.wants_json() {
         output::json_lines(&context.screen, &rows)?;
+        output::json_lines(&context.screen, &estimates)?;
         return Ok(Exit::Ok);
     }
     let mut lines = Vec::new();
@@ -66,6 +74,10 @@ pub(crate) async fn run(_args: &LimitsArgs, context: &Context) -> anyhow::Result
             rows.into_iter()
                 .map(|row| Line::default().and(Tone::Faint, row).render(&context.screen)),
         );
+    }
+    if !estimates.is_empty() {
+        lines.push(String::new());
+        lines.extend(estimates_table(&estimates, now).lines(&context.screen));
     }
     output::lines(&lines)?;
     Ok(Exit::Ok)
@@ -108,6 +120,7 @@ fn of_snapshot(snapshot: &LimitSnapshot, now: Timestamp) -> Row {
         burst_ms: snapshot.burst_ms,
         burst_learned: snapshot.burst_learned,
         source: snapshot.source.clone(),
+        others: snapshot.others,
         closed_by: None,
         closed_until: None,
         as_of: Some(snapshot.as_of),
@@ -144,6 +157,7 @@ fn of_configuration(pool: &str, limit: &LimitSpec) -> Row {
         burst_ms: burst.map(|burst| burst.0),
         burst_learned: false,
         source: limit.source.as_str().to_owned(),
+        others: 0,
         closed_by: None,
         closed_until: None,
         as_of: None,
@@ -159,6 +173,7 @@ fn table(rows: &[Row], now: Timestamp) -> Table {
         Column::right("AVAILABLE").optional(),
         Column::left("COUNTED AS").spare(),
         Column::left("SOURCE").spare(),
+        Column::right("OTHERS").optional(),
         Column::left("CLOSED").optional(),
         Column::left("AS OF").optional().spare(),
     ]);
@@ -176,6 +191,7 @@ fn table(rows: &[Row], now: Timestamp) -> Table {
             (if in_debt { Tone::Warn } else { Tone::Plain }, available),
             plain(counted_as(row)),
             plain(row.source.clone()),
+            plain(if row.others > 0 { format::count(row.others) } else { String::new() }),
             (Tone::Warn, closed(row, now)),
             (Tone::Faint, row.as_of.map(|at| age(at, now)).unwrap_or_default()),
         ]);
@@ -188,8 +204,71 @@ fn counted_as(row: &Row) -> String {
     match row.burst_ms {
         Some(burst) if row.burst_learned => format!("bucket of {} s, learned", burst / 1_000),
         Some(burst) => format!("bucket of {} s", burst / 1_000),
+        None if row.algorithm == "ramp" => "a slope".to_owned(),
         None => row.algorithm.clone(),
     }
+}
+
+/// What was learned of a queue and model, as it is shown.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Estimate {
+    /// Empty: the model over all queues.
+    queue: String,
+    model: String,
+    /// Answers whose length it stands on.
+    answers: i64,
+    /// Mean output as a part of `max_tokens`.
+    output_part: Option<f64>,
+    bytes_per_token: Option<f64>,
+    tokens_per_second: Option<f64>,
+    first_token_ms: Option<i64>,
+    as_of: Timestamp,
+}
+
+impl From<EstimateRow> for Estimate {
+    fn from(row: EstimateRow) -> Estimate {
+        Estimate {
+            queue: row.queue,
+            model: row.model,
+            answers: row.answers,
+            output_part: row.output_part,
+            bytes_per_token: row.bytes_per_token,
+            tokens_per_second: row.tokens_per_second,
+            first_token_ms: row.first_token_ms,
+            as_of: row.as_of,
+        }
+    }
+}
+
+fn estimates_table(estimates: &[Estimate], now: Timestamp) -> Table {
+    let mut table = Table::new(&[
+        Column::left("LEARNED OF"),
+        Column::left("QUEUE").whole(),
+        Column::right("ANSWERS"),
+        Column::right("OUTPUT").spare(),
+        Column::right("BYTES/TOKEN").optional(),
+        Column::right("TOKENS/S").optional(),
+        Column::right("FIRST").optional(),
+        Column::left("AS OF").optional().spare(),
+    ]);
+    let plain = |text: String| (Tone::Plain, text);
+    let number = |number: Option<f64>| number.map(|one| format!("{one:.1}")).unwrap_or_default();
+    for one in estimates {
+        let queue = if one.queue.is_empty() { "(all)" } else { &one.queue };
+        let output = one.output_part.map(|part| format!("{:.0} % of max", part * 100.0));
+        let first = one.first_token_ms.map(|ms| format!("{ms} ms"));
+        table.row(vec![
+            plain(one.model.clone()),
+            plain(queue.to_owned()),
+            plain(format::count(one.answers)),
+            plain(output.unwrap_or_else(|| "max_tokens".to_owned())),
+            plain(number(one.bytes_per_token)),
+            plain(number(one.tokens_per_second)),
+            plain(first.unwrap_or_default()),
+            (Tone::Faint, age(one.as_of, now)),
+        ]);
+    }
+    table
 }
 
 fn closed(row: &Row, now: Timestamp) -> String {
@@ -224,6 +303,7 @@ mod tests {
             level_shares: None,
             available: -1_000,
             held: 500,
+            others: 0,
             as_of: Timestamp(0),
         }
     }

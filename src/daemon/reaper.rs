@@ -3,7 +3,7 @@
 //! Invariant: there is one recovery path, and every start takes it.
 
 use super::books::{Context, budgets};
-use super::snapshot::{restore, snapshots};
+use super::snapshot::{restore, restore_estimates, snapshots};
 use super::writer::abandoned;
 use crate::config::Config;
 use crate::domain::job::AttemptId;
@@ -30,6 +30,7 @@ pub(super) async fn recover(
         }
     }
     restore(&mut ledger, &found.limits, &found.past, &found.gates, now);
+    restore_estimates(&mut ledger.sizes, &found.estimates);
     let known = store.known(spooled).await?;
     let places = spooled.iter().cloned().enumerate();
     let (spooled, strange): (Vec<_>, Vec<_>) = places.partition(|(at, _)| known.contains(at));

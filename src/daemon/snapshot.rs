@@ -1,22 +1,28 @@
 //! The ledger as rows, and back.
 
 use crate::domain::budget::Budget;
+use crate::domain::estimate::Estimator;
 use crate::domain::gate::Closed;
 use crate::domain::ledger::{Ledger, Past};
 use crate::domain::limit::{Algorithm, Dimension, LimitSource, LimitSpec, Per};
 use crate::domain::pool::{Level, Meter, Pool};
-use crate::domain::reservation::Amounts;
+use crate::domain::ramp::Slope;
+use crate::domain::reservation::{Amounts, Reservation};
 use crate::domain::time::{Millis, Timestamp};
-use crate::store::{BudgetSnapshot, GateRow, LimitSnapshot, PastCall, Snapshots};
+use crate::store::{BudgetSnapshot, EstimateRow, GateRow, LimitSnapshot, PastCall, Snapshots};
 use std::collections::BTreeSet;
 
 /// The account's row among the gates.
 const ACCOUNT: &str = "*";
+/// The dimension of a slope among the limits: calls that start.
+const STARTS: &str = "starts";
 
 /// The rows of the pools named, of every budget and every shut gate.
 pub(super) fn snapshots(ledger: &Ledger, pools: &BTreeSet<&str>, now: Timestamp) -> Snapshots {
     let touched = ledger.pools.iter().filter(|pool| pools.contains(&*pool.spec.name.0));
-    let limits = touched.flat_map(|pool| pool.meters.iter().map(|meter| limit(pool, meter, now)));
+    let limits = touched.flat_map(|pool| {
+        pool.meters.iter().map(|meter| limit(pool, meter, now)).chain(slope(pool, now))
+    });
     let mut gates: Vec<GateRow> = Vec::new();
     let all = ledger.pools.iter().map(|pool| (&*pool.spec.name.0, &pool.gate));
     for (name, gate) in all.chain([(ACCOUNT, &ledger.account)]) {
@@ -28,7 +34,70 @@ pub(super) fn snapshots(ledger: &Ledger, pools: &BTreeSet<&str>, now: Timestamp)
         limits: limits.collect(),
         budgets: ledger.budgets.iter().flat_map(budget).collect(),
         gates: Some(gates),
+        estimates: Vec::new(),
     }
+}
+
+/// What is known by now of the calls whose queues and models these are.
+pub(super) fn estimates<'a>(
+    sizes: &Estimator,
+    calls: impl Iterator<Item = &'a Reservation>,
+    now: Timestamp,
+) -> Vec<EstimateRow> {
+    let keys: BTreeSet<(&str, &str)> =
+        calls.flat_map(|call| [(&*call.queue, &*call.model), ("", &*call.model)]).collect();
+    keys.into_iter().filter_map(|(queue, model)| estimate(sizes, queue, model, now)).collect()
+}
+
+fn estimate(sizes: &Estimator, queue: &str, model: &str, now: Timestamp) -> Option<EstimateRow> {
+    let learned = sizes.learned(queue, model)?;
+    let speed = learned.pace().speed();
+    #[expect(clippy::cast_possible_truncation, reason = "a few hundred samples")]
+    let answers = learned.samples() as i64;
+    Some(EstimateRow {
+        queue: queue.to_owned(),
+        model: model.to_owned(),
+        answers,
+        output_part: learned.mean_length(),
+        bytes_per_token: learned.bytes_per_token(),
+        tokens_per_second: speed.map(|speed| speed.tokens_per_second),
+        first_token_ms: speed.map(|speed| speed.first_token.0),
+        learned: serde_json::to_string(learned).ok()?,
+        as_of: now,
+    })
+}
+
+/// Puts back what was learned; what cannot be read is learned anew.
+pub(super) fn restore_estimates(sizes: &mut Estimator, rows: &[EstimateRow]) {
+    for row in rows {
+        match serde_json::from_str(&row.learned) {
+            Ok(learned) => sizes.restore(&row.queue, &row.model, learned),
+            Err(error) => tracing::debug!(queue = row.queue, %error, "an estimate is unreadable"),
+        }
+    }
+    sizes.restored();
+}
+
+/// The slope of a pool whose calls became more too fast, as one more limit; 0 when it is over.
+fn slope(pool: &Pool, now: Timestamp) -> Option<LimitSnapshot> {
+    let slope = pool.ramp.last()?;
+    let allowed = pool.ramp.slope(now).map_or(0, |slope| slope.allowed(now));
+    Some(LimitSnapshot {
+        pool: pool.spec.name.0.to_string(),
+        dimension: STARTS.to_owned(),
+        per: Per::Minute.as_str().to_owned(),
+        amount: allowed,
+        source: "learned".to_owned(),
+        algorithm: "ramp".to_owned(),
+        burst_ms: None,
+        burst_learned: false,
+        capacity: slope.growth,
+        level_shares: None,
+        available: allowed,
+        held: 0,
+        others: 0,
+        as_of: now,
+    })
 }
 
 fn limit(pool: &Pool, meter: &Meter, now: Timestamp) -> LimitSnapshot {
@@ -52,6 +121,10 @@ fn limit(pool: &Pool, meter: &Meter, now: Timestamp) -> LimitSnapshot {
         level_shares,
         available: meter.available(now),
         held,
+        others: match &meter.level {
+            Level::Bucket(bucket) => bucket.others(),
+            Level::Window(_) => 0,
+        },
         as_of: now,
     }
 }
@@ -112,6 +185,14 @@ pub(super) fn restore(
 }
 
 fn restore_limit(ledger: &mut Ledger, row: &LimitSnapshot, now: Timestamp) {
+    if row.dimension == STARTS {
+        if row.amount > 0
+            && let Some(pool) = ledger.pools.iter_mut().find(|pool| *pool.spec.name.0 == *row.pool)
+        {
+            pool.ramp.restore(Slope::new(row.amount, row.capacity, row.as_of));
+        }
+        return;
+    }
     let (Some(dimension), Some(per)) = (Dimension::parse(&row.dimension), Per::parse(&row.per))
     else {
         return;
@@ -134,6 +215,7 @@ fn restore_limit(ledger: &mut Ledger, row: &LimitSnapshot, now: Timestamp) {
     };
     if same_burst && meter.spec.amount == row.amount {
         bucket.restore(shares, row.as_of, learned);
+        bucket.restore_others(row.others);
     } else {
         // Another limit now: what was missing from the old bucket is missing from the new one.
         let missing = row.capacity.saturating_sub(row.available.saturating_add(row.held)).max(0);

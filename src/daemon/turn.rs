@@ -7,7 +7,7 @@
 use super::books::{Books, Context, budgets, period};
 use super::executor::{Call, Finished};
 use super::report::Report;
-use super::snapshot::snapshots;
+use super::snapshot::{estimates, snapshots};
 use super::window::Ready;
 use super::writer::{ending, give_way};
 use crate::config::{Config, StreamMode};
@@ -130,7 +130,9 @@ async fn settle(
         endings.push(ending);
     }
     let pools: BTreeSet<&str> = finished.iter().map(|f| &*f.lease.reservation.pool.0).collect();
-    let snapshots = snapshots(&ledger, &pools, now);
+    let mut snapshots = snapshots(&ledger, &pools, now);
+    let calls = finished.iter().map(|one| &one.lease.reservation);
+    snapshots.estimates = estimates(&ledger.sizes, calls, now);
     match context.store.settle(context.epoch, &endings, &snapshots, now).await {
         Ok(settled) => {
             for attempt in &settled.lost {

@@ -330,6 +330,11 @@ impl Bucket {
         }
     }
 
+    /// Puts back what others used when it was written down.
+    pub fn restore_others(&mut self, others: i64) {
+        self.others = others.clamp(0, self.rate - self.rate / 20);
+    }
+
     /// What others use of the limit, in tokens a period.
     pub fn others(&self) -> i64 {
         self.others

@@ -68,6 +68,11 @@ impl Ramp {
         self.slope.filter(|slope| !slope.is_over(now))
     }
 
+    /// The last slope, also when it is over.
+    pub fn last(&self) -> Option<Slope> {
+        self.slope
+    }
+
     /// A call starts.
     pub fn started(&mut self, now: Timestamp) {
         self.forget(now);

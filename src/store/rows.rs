@@ -194,6 +194,31 @@ pub struct LimitSnapshot {
     pub available: i64,
     /// Set aside for calls in flight.
     pub held: i64,
+    /// What other users of the key take in one period.
+    pub others: i64,
+    /// When.
+    pub as_of: Timestamp,
+}
+
+/// What was learned of the calls of a queue and model; an empty queue is the model's over all.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EstimateRow {
+    /// Whose.
+    pub queue: String,
+    /// What is asked.
+    pub model: String,
+    /// Answers whose length it stands on.
+    pub answers: i64,
+    /// Mean output as a part of `max_tokens`.
+    pub output_part: Option<f64>,
+    /// Bytes of body a token of input is.
+    pub bytes_per_token: Option<f64>,
+    /// Of one answer.
+    pub tokens_per_second: Option<f64>,
+    /// Until its first token.
+    pub first_token_ms: Option<i64>,
+    /// All of it, as JSON.
+    pub learned: String,
     /// When.
     pub as_of: Timestamp,
 }
@@ -227,7 +252,7 @@ pub struct GateRow {
 }
 
 /// What a group of changes leaves the ledger at.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshots {
     /// Of the pools that changed.
     pub limits: Vec<LimitSnapshot>,
@@ -235,6 +260,8 @@ pub struct Snapshots {
     pub budgets: Vec<BudgetSnapshot>,
     /// All that are shut; `None`: leave what is there.
     pub gates: Option<Vec<GateRow>>,
+    /// Of the queues and models something was learned of.
+    pub estimates: Vec<EstimateRow>,
 }
 
 /// A settled call that a window may still count.

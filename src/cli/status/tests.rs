@@ -38,6 +38,7 @@ fn limit(dimension: &str, per: &str, used: i64, amount: i64) -> LimitUse {
         level_shares: None,
         available: amount - used,
         held: 0,
+        others: 0,
         as_of: NOW,
     };
     LimitUse { snapshot, used }

@@ -8,7 +8,7 @@ use crate::domain::reservation::{Amounts, Reservation};
 use crate::domain::time::{Millis, Timestamp};
 use crate::store::error::{Doing, StoreError};
 use crate::store::rows::{
-    GateRow, Lease, LimitSnapshot, OpenAttempt, PastCall, Snapshots, output_mode,
+    EstimateRow, GateRow, Lease, LimitSnapshot, OpenAttempt, PastCall, Snapshots, output_mode,
 };
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
@@ -17,17 +17,36 @@ use std::sync::Arc;
 
 pub(super) const WRITE_LIMITS: &str = "-- write_limits
 INSERT INTO limit_snapshots (pool, dimension, per, amount, source, algorithm, burst_ms,
-  burst_learned, capacity, level_shares, available, held, as_of)
+  burst_learned, capacity, level_shares, available, held, others, as_of)
 SELECT v.value ->> 'pool', v.value ->> 'dimension', v.value ->> 'per', v.value ->> 'amount',
   v.value ->> 'source', v.value ->> 'algorithm', v.value ->> 'burst_ms',
   v.value ->> 'burst_learned', v.value ->> 'capacity', v.value ->> 'level',
-  v.value ->> 'available', v.value ->> 'held', v.value ->> 'as_of'
+  v.value ->> 'available', v.value ->> 'held', v.value ->> 'others', v.value ->> 'as_of'
 FROM json_each(?1) AS v WHERE true
 ON CONFLICT (pool, dimension, per) DO UPDATE SET
   amount = excluded.amount, source = excluded.source, algorithm = excluded.algorithm,
   burst_ms = excluded.burst_ms, burst_learned = excluded.burst_learned,
   capacity = excluded.capacity, level_shares = excluded.level_shares,
-  available = excluded.available, held = excluded.held, as_of = excluded.as_of";
+  available = excluded.available, held = excluded.held, others = excluded.others,
+  as_of = excluded.as_of";
+
+pub(super) const WRITE_ESTIMATES: &str = "-- write_estimates
+INSERT INTO estimates (queue, model, answers, output_part, bytes_per_token, tokens_per_second,
+  first_token_ms, learned, as_of)
+SELECT v.value ->> 'queue', v.value ->> 'model', v.value ->> 'answers', v.value ->> 'output',
+  v.value ->> 'bytes', v.value ->> 'speed', v.value ->> 'first', v.value ->> 'learned',
+  v.value ->> 'as_of'
+FROM json_each(?1) AS v WHERE true
+ON CONFLICT (queue, model) DO UPDATE SET
+  answers = excluded.answers, output_part = excluded.output_part,
+  bytes_per_token = excluded.bytes_per_token, tokens_per_second = excluded.tokens_per_second,
+  first_token_ms = excluded.first_token_ms, learned = excluded.learned, as_of = excluded.as_of";
+
+/// The latest first: no more are remembered than the daemon can hold.
+pub(super) const READ_ESTIMATES: &str = "-- read_estimates
+SELECT queue, model, answers, output_part, bytes_per_token, tokens_per_second, first_token_ms,
+  learned, as_of
+FROM estimates ORDER BY as_of DESC, queue, model LIMIT 4096";
 
 pub(super) const WRITE_BUDGETS: &str = "-- write_budgets
 INSERT INTO budget_snapshots (budget, period_start, period_end, cap, spent, reserved, as_of)
@@ -50,8 +69,8 @@ ON CONFLICT (name) DO UPDATE SET
 
 pub(super) const READ_LIMITS: &str = "-- read_limits
 SELECT pool, dimension, per, amount, source, algorithm, burst_ms, burst_learned, capacity,
-  level_shares, available, held, as_of
-FROM limit_snapshots ORDER BY pool, dimension, per";
+  level_shares, available, held, others, as_of
+FROM limit_snapshots WHERE amount > 0 ORDER BY pool, dimension, per";
 
 pub(super) const READ_GATES: &str = "-- read_gates
 SELECT name, reason, until FROM gates ORDER BY name";
@@ -95,6 +114,8 @@ pub struct Recovered {
     pub limits: Vec<LimitSnapshot>,
     /// What was shut.
     pub gates: Vec<GateRow>,
+    /// What was learned of sizes.
+    pub estimates: Vec<EstimateRow>,
     /// Attempts that dead epochs left in flight.
     pub open: Vec<OpenAttempt>,
     /// Settled calls of the last day: by themselves for the last minute, in slots before.
@@ -132,6 +153,7 @@ impl Store {
         Ok(Recovered {
             limits: self.limits().await?,
             gates: self.gates().await?,
+            estimates: self.estimates().await?,
             open: open.iter().map(open_attempt).collect(),
             past,
         })
@@ -179,9 +201,30 @@ impl Store {
             level_shares: row.get("level_shares"),
             available: row.get("available"),
             held: row.get("held"),
+            others: row.get("others"),
             as_of: Timestamp(row.get("as_of")),
         };
         Ok(rows.iter().map(limit).collect())
+    }
+
+    /// What was learned of the sizes of calls, the latest first.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn estimates(&self) -> Result<Vec<EstimateRow>, StoreError> {
+        let rows = sqlx::query(READ_ESTIMATES).fetch_all(&self.readers).await;
+        let estimate = |row: &SqliteRow| EstimateRow {
+            queue: row.get("queue"),
+            model: row.get("model"),
+            answers: row.get("answers"),
+            output_part: row.get("output_part"),
+            bytes_per_token: row.get("bytes_per_token"),
+            tokens_per_second: row.get("tokens_per_second"),
+            first_token_ms: row.get("first_token_ms"),
+            learned: row.get("learned"),
+            as_of: Timestamp(row.get("as_of")),
+        };
+        Ok(rows.doing("read estimates")?.iter().map(estimate).collect())
     }
 
     /// What is shut.
@@ -250,6 +293,14 @@ pub(super) async fn write_snapshots(
             .await
             .doing("write budgets")?;
     }
+    let estimates: Vec<Value> = snapshots.estimates.iter().map(estimate_json).collect();
+    if !estimates.is_empty() {
+        sqlx::query(WRITE_ESTIMATES)
+            .bind(Value::Array(estimates).to_string())
+            .execute(&mut **tx)
+            .await
+            .doing("write estimates")?;
+    }
     let Some(gates) = &snapshots.gates else { return Ok(()) };
     let gates: Vec<Value> = gates
         .iter()
@@ -272,7 +323,16 @@ fn limit_json(row: &LimitSnapshot) -> Value {
         "source": row.source, "algorithm": row.algorithm, "burst_ms": row.burst_ms,
         "burst_learned": i64::from(row.burst_learned), "capacity": row.capacity,
         "level": row.level_shares, "available": row.available, "held": row.held,
+        "others": row.others,
         "as_of": row.as_of.0,
+    })
+}
+
+fn estimate_json(row: &EstimateRow) -> Value {
+    json!({
+        "queue": row.queue, "model": row.model, "answers": row.answers, "output": row.output_part,
+        "bytes": row.bytes_per_token, "speed": row.tokens_per_second, "first": row.first_token_ms,
+        "learned": row.learned, "as_of": row.as_of.0,
     })
 }
 

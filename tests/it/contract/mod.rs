@@ -230,6 +230,7 @@ fn snapshots() -> Snapshots {
         level_shares: Some(-2_999_999),
         available: -49,
         held: 3,
+        others: 7,
         as_of: T0,
     };
     let budget = BudgetSnapshot {
@@ -241,5 +242,10 @@ fn snapshots() -> Snapshots {
         reserved: 20,
     };
     let gate = GateRow { name: "*".into(), reason: "account".into(), until: None };
-    Snapshots { limits: vec![limit], budgets: vec![budget], gates: Some(vec![gate]) }
+    Snapshots {
+        limits: vec![limit],
+        budgets: vec![budget],
+        gates: Some(vec![gate]),
+        estimates: Vec::new(),
+    }
 }
