@@ -8,6 +8,7 @@
 //! Invariant: nothing ends earlier than (demand − stored up) ÷ rate, in whatever dimension.
 
 mod fluid;
+mod resource;
 mod scene;
 mod share;
 

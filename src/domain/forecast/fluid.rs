@@ -4,12 +4,11 @@
 //! of the older and so many of the new ones are out. That makes every constraint (a limit, what is
 //! reserved in it, a budget's worst case, calls in flight) linear in the jobs that start.
 
+use super::resource::{Kind, Pipes, Resource, real};
 use super::share::{Taker, Use, Waits, share};
-use super::{BudgetState, Class, Closure, Scene, Stock};
-use crate::domain::limit::{Dimension, OutputMode};
+use super::{Class, Closure, Scene};
 use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
-use std::collections::VecDeque;
 
 /// The run is cut into about so many steps.
 const STEPS: f64 = 400.0;
@@ -34,21 +33,6 @@ pub(super) struct Run {
     pub(super) stuck: Vec<(Reason, f64)>,
     /// When each budget stops calls for the first time.
     pub(super) stops_ms: Vec<Option<f64>>,
-}
-
-/// Something of which there is so much.
-struct Resource {
-    reason: Reason,
-    kind: Kind,
-    /// The budget it is.
-    budget: Option<usize>,
-}
-
-enum Kind {
-    Bucket { level: f64, capacity: f64, per_ms: f64 },
-    Window { limit: f64, period: f64, leaving: VecDeque<(f64, f64)> },
-    Slots { most: f64 },
-    Wall { cap: f64, spent: f64, ends: VecDeque<f64> },
 }
 
 /// A class at work.
@@ -100,80 +84,34 @@ pub(super) fn run(scene: &Scene) -> Run {
 
 impl<'a> Fluid<'a> {
     fn new(scene: &'a Scene) -> Fluid<'a> {
-        let mut resources = Vec::new();
+        let pipes = Pipes::new(scene);
         let after = |at: Timestamp| real(at.0.saturating_sub(scene.now.0));
-        let add = |resources: &mut Vec<Resource>, reason, kind, budget| {
-            resources.push(Resource { reason, kind, budget });
-            resources.len() - 1
+        let line = |class: &'a Class| Line {
+            class,
+            uses: pipes.uses(scene, class),
+            left: class.jobs,
+            in_flight: class.in_flight,
+            due: class.due.map(|(from, to)| (after(from), after(to))),
+            last_start: 0.0,
+            started_any: class.in_flight > 0.0,
+            waits_for: None,
         };
-        let most = f64::from(scene.max_in_flight);
-        add(&mut resources, Reason::Concurrency, Kind::Slots { most }, None);
-        let limits: Vec<Vec<(Dimension, usize)>> = scene
-            .pools
-            .iter()
-            .map(|pool| {
-                let limit = |limit: &super::LimitState| {
-                    let kind = kind_of(&limit.stock, after);
-                    let at = add(&mut resources, limit.dimension.into(), kind, None);
-                    (limit.dimension, at)
-                };
-                pool.limits.iter().map(limit).collect()
-            })
-            .collect();
-        let bounds: Vec<Option<usize>> = scene
-            .queues
-            .iter()
-            .map(|queue| {
-                let most = f64::from(queue.max_in_flight?);
-                Some(add(&mut resources, Reason::Concurrency, Kind::Slots { most }, None))
-            })
-            .collect();
-        let walls: Vec<usize> = scene
-            .budgets
-            .iter()
-            .enumerate()
-            .map(|(number, one)| {
-                let ends = one.ends.iter().map(|at| after(*at)).collect();
-                let kind = Kind::Wall { cap: one.cap, spent: one.spent, ends };
-                add(&mut resources, Reason::Budget, kind, Some(number))
-            })
-            .collect();
-        let lines = scene.classes.iter().map(|class| {
-            let mut uses = vec![Use { at: 0, take: 0.0, hold: 1.0, late: 0.0 }];
-            let mode = scene.pools[class.pool].mode;
-            uses.extend(
-                limits[class.pool].iter().map(|(what, at)| of_limit(class, *what, mode, *at)),
-            );
-            let bound = bounds[class.queue];
-            uses.extend(bound.map(|at| Use { at, take: 0.0, hold: 1.0, late: 0.0 }));
-            let queue = &scene.queues[class.queue].name;
-            let walls = walls.iter().zip(&scene.budgets);
-            let covering =
-                walls.filter(|(_, one)| one.queue.as_ref().is_none_or(|own| own == queue));
-            uses.extend(covering.filter_map(|(at, budget)| of_budget(class, budget, *at)));
-            let due = class.due.map(|(from, to)| (after(from), after(to)));
-            Line {
-                class,
-                uses,
-                left: class.jobs,
-                in_flight: class.in_flight,
-                due,
-                last_start: 0.0,
-                started_any: class.in_flight > 0.0,
-                waits_for: None,
-            }
-        });
-        let lines: Vec<Line<'_>> = lines.collect();
+        let lines: Vec<Line<'_>> = scene.classes.iter().map(line).collect();
         let mut priorities: Vec<i64> = scene.classes.iter().map(|class| class.priority).collect();
         priorities.sort_unstable_by(|one, other| other.cmp(one));
         priorities.dedup();
         let of = |priority: i64| {
             (0..lines.len()).filter(|at| lines[*at].class.priority == priority).collect()
         };
-        let order = priorities.into_iter().map(of).collect();
-        let stops_ms = vec![None; scene.budgets.len()];
-        let mut fluid =
-            Fluid { scene, now: 0.0, resources, lines, order, waits: Waits::default(), stops_ms };
+        let mut fluid = Fluid {
+            scene,
+            now: 0.0,
+            order: priorities.into_iter().map(of).collect(),
+            resources: pipes.resources,
+            lines,
+            waits: Waits::default(),
+            stops_ms: vec![None; scene.budgets.len()],
+        };
         fluid.lift_reserved();
         fluid
     }
@@ -200,23 +138,9 @@ impl<'a> Fluid<'a> {
                 };
                 self.lines.iter().map(of).sum()
             };
-            longest = longest.max(match &resource.kind {
-                Kind::Bucket { level, per_ms, .. } => {
-                    (demand(|one, _| one.take) - level) / per_ms.max(1e-12)
-                }
-                Kind::Window { limit, period, .. } => {
-                    demand(|one, _| one.take) / limit.max(1.0) * period
-                }
-                Kind::Slots { most } => {
-                    demand(|one, class| one.hold * class.call.took_ms) / most.max(1.0)
-                }
-                Kind::Wall { cap, ends, .. } => match (ends.front(), ends.get(1)) {
-                    (Some(first), Some(second)) => {
-                        demand(|one, _| one.take) / cap.max(1.0) * (second - first)
-                    }
-                    _ => 0.0,
-                },
-            });
+            let taken = demand(|one, _| one.take);
+            let busy = demand(|one, class| one.hold * class.call.took_ms);
+            longest = longest.max(resource.rough_length(taken, busy));
         }
         let took = self.lines.iter().map(|line| line.class.call.took_ms).fold(0.0, f64::max);
         longest.min(HORIZON_MS) + took
@@ -392,19 +316,7 @@ impl<'a> Fluid<'a> {
 
     /// What there is of each resource within the next `dt`, calls in flight not taken off.
     fn rooms(&self, dt: f64, credit: &[f64]) -> Vec<f64> {
-        let room = |(resource, credit): (&Resource, &f64)| match &resource.kind {
-            Kind::Bucket { level, per_ms, .. } => {
-                level + per_ms * (dt + if credit.is_finite() { *credit } else { 0.0 })
-            }
-            Kind::Window { limit, period, leaving } => {
-                let by = self.now + dt;
-                let used: f64 =
-                    leaving.iter().filter(|(at, _)| *at > by).map(|(_, amount)| amount).sum();
-                (limit - used).max(limit * (dt / period).floor())
-            }
-            Kind::Slots { most } => *most,
-            Kind::Wall { cap, spent, .. } => cap - spent,
-        };
+        let room = |(resource, credit): (&Resource, &f64)| resource.room(self.now, dt, *credit);
         self.resources.iter().zip(credit).map(room).collect()
     }
 
@@ -421,39 +333,17 @@ impl<'a> Fluid<'a> {
     fn advance(&mut self, dt: f64, out: &[(f64, f64)], starts: &[f64]) {
         let mut taken = vec![0.0; self.resources.len()];
         let mut held = vec![0.0; self.resources.len()];
-        let mut lateness = vec![0.0; self.resources.len()];
         for ((line, (stay, new)), jobs) in self.lines.iter_mut().zip(out).zip(starts) {
             line.in_flight = line.in_flight * stay + jobs * new;
             for one in &line.uses {
                 taken[one.at] += jobs * one.take;
                 held[one.at] += line.in_flight * one.hold;
-                lateness[one.at] += jobs * one.take * one.late * line.class.call.took_ms;
             }
         }
         self.now += dt;
         let now = self.now;
         for (at, resource) in self.resources.iter_mut().enumerate() {
-            match &mut resource.kind {
-                Kind::Bucket { level, capacity, per_ms } => {
-                    *level = (*level + *per_ms * dt - taken[at]).min(*capacity + held[at]);
-                }
-                Kind::Window { period, leaving, .. } => {
-                    if taken[at] > 0.0 {
-                        leaving.push_back((now + *period + lateness[at] / taken[at], taken[at]));
-                    }
-                    while leaving.front().is_some_and(|(at, _)| *at <= now) {
-                        leaving.pop_front();
-                    }
-                }
-                Kind::Slots { .. } => {}
-                Kind::Wall { spent, ends, .. } => {
-                    *spent += taken[at];
-                    while ends.front().is_some_and(|end| *end <= now) {
-                        ends.pop_front();
-                        *spent = 0.0;
-                    }
-                }
-            }
+            resource.advance(now, dt, taken[at], held[at]);
         }
     }
 
@@ -517,52 +407,4 @@ fn decay(dt: f64, took_ms: f64) -> (f64, f64) {
     }
     let stay = (-dt / took_ms).exp();
     (stay, took_ms / dt * (1.0 - stay))
-}
-
-fn kind_of(stock: &Stock, after: impl Fn(Timestamp) -> f64) -> Kind {
-    match stock {
-        Stock::Bucket { level, capacity, per_ms } => {
-            Kind::Bucket { level: *level, capacity: *capacity, per_ms: *per_ms }
-        }
-        Stock::Window { limit, period, leaving } => Kind::Window {
-            limit: *limit,
-            period: real(period.0),
-            leaving: leaving.iter().map(|(at, amount)| (after(*at), *amount)).collect(),
-        },
-    }
-}
-
-fn of_limit(class: &Class, dimension: Dimension, mode: OutputMode, at: usize) -> Use {
-    let call = &class.call;
-    let unused = (call.max_tokens - call.output_tokens).max(0.0);
-    let (hold, late) = match mode {
-        OutputMode::Reserve => (unused, 0.0),
-        OutputMode::Realtime => (0.0, 1.0),
-    };
-    match dimension {
-        Dimension::Requests => Use { at, take: 1.0, hold: 0.0, late: 0.0 },
-        Dimension::InputTokens => Use { at, take: call.input_tokens, hold: 0.0, late: 0.0 },
-        Dimension::OutputTokens => Use { at, take: call.output_tokens, hold, late },
-        Dimension::Tokens => {
-            let late = late * call.output_tokens / call.tokens().max(1.0);
-            Use { at, take: call.tokens(), hold, late }
-        }
-    }
-}
-
-/// `None`: the budget lets it pass uncounted.
-fn of_budget(class: &Class, budget: &BudgetState, at: usize) -> Option<Use> {
-    let call = &class.call;
-    let (take, worst) = match (budget.in_usd, call.nanousd, call.worst_nanousd) {
-        (false, _, _) => (call.tokens(), call.worst_tokens),
-        (true, Some(cost), Some(worst)) => (cost, worst),
-        (true, _, _) if budget.allow_unbounded => return None,
-        (true, _, _) => (0.0, f64::INFINITY),
-    };
-    Some(Use { at, take, hold: (worst - take).max(0.0), late: 0.0 })
-}
-
-#[expect(clippy::cast_precision_loss, reason = "spans of a forecast, far below 2^53 milliseconds")]
-fn real(ms: i64) -> f64 {
-    ms as f64
 }

@@ -1,5 +1,6 @@
 //! The scene of a forecast, made of a ledger and of jobs counted in groups.
 
+use super::resource::real;
 use super::{BudgetState, Call, Class, Closure, LimitState, PoolState, QueueState, Scene, Stock};
 use crate::domain::attempt::Usage;
 use crate::domain::budget::{Budget, Cap};
@@ -273,9 +274,4 @@ fn wall(budget: &Budget, sight: &Sight<'_>) -> BudgetState {
         allow_unbounded: budget.spec.allow_unbounded,
         ends: (sight.ends)(budget),
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a forecast may round; amounts are kept exactly")]
-fn real(number: i64) -> f64 {
-    number as f64
 }

@@ -40,8 +40,9 @@ VALUES ('sonnet-5-5', 'requests', 'minute', 4000, 'tier', 'bucket', 4000, 1, 0, 
   ('sonnet-5-5', 'output_tokens', 'minute', 400000, 'tier', 'bucket', 4000, 1, 0, :now);
 INSERT INTO daemons (pid, host, version, started_at, heartbeat_at, report)
 VALUES (:pid, 'host', '0.1.0', :now - 22320000, :now, '{\"base_url\":
-  \"https://api.anthropic.com\", \"held_back_by\": \"output_tokens\", \"finishes_at\": '
-  || (:now + 7530000) || '}');
+  \"https://api.anthropic.com\", \"held_back_by\": \"output_tokens\",
+  \"forecast\": {\"jobs\": 41784, \"bottleneck\": \"output_tokens\", \"rest_nanousd\": 64800000000,
+    \"budgets\": [{\"key\": \"usd/day/UTC/*\"}], \"finishes_at\": ' || (:now + 7530000) || '}}');
 ";
 
 #[test]
