@@ -64,6 +64,22 @@ fn the_picture_of_status() {
     assert!(picture.lines().all(|line| line.chars().count() <= 100), "{picture}");
 }
 
+#[test]
+fn the_picture_of_plan() {
+    let picture = block(README, "Look ahead", "text");
+    let db = TempDb::create_now();
+    sql(db.path(), "INSERT INTO jobs (prompt) VALUES ('Say hi');");
+    let mut plan = claudeq();
+    plan.args(["plan", "--table", "--tier", "scale", "--max-in-flight", "1000"]);
+    let said = Said::of(&plan.current_dir(db.dir()).output().unwrap());
+    let printed: Vec<&str> = said.out.lines().collect();
+    let shown: Vec<&str> = picture.lines().collect();
+    assert_eq!(shown.len(), printed.len(), "\n{picture}\n{}", said.out);
+    assert_eq!(words(shown[2]), words(printed[2]), "the head of the table");
+    let first = |row: &str| row.split("  ").next().unwrap().to_owned();
+    assert!((3..5).all(|row| first(shown[row]) == first(printed[row])), "{picture}\n{}", said.out);
+}
+
 /// The words of the demo's summary; an ignored test runs it.
 #[test]
 fn the_summary_of_the_demo() {
