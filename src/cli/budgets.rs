@@ -4,6 +4,7 @@ use super::render::{Line, Tone, format};
 use crate::clock::calendar::{self, CalendarUnit};
 use crate::config::Config;
 use crate::domain::budget::{BudgetPer, BudgetSpec, Cap};
+use crate::domain::forecast::{BudgetEnd, Forecast};
 use crate::domain::price::in_usd;
 use crate::domain::time::Timestamp;
 use crate::store::Store;
@@ -106,12 +107,42 @@ pub(super) fn line(budget: &BudgetUse) -> Line {
     )
 }
 
-/// The same for programs.
-pub(super) fn json(budget: &BudgetUse) -> Value {
+/// When a budget will stop calls, and how to say so; `None`: it will not.
+pub(super) fn wall(
+    budget: &BudgetUse,
+    forecast: &Forecast,
+    now: Timestamp,
+) -> Option<(Timestamp, String)> {
+    let end = end(budget, forecast)?;
+    let stops_at = end.stops_at?;
+    let amount = match budget.spec.cap {
+        Cap::Usd(_) => format::usd_about(end.exceeded_by),
+        Cap::Tokens(_) => format!("{} tokens", format::short(end.exceeded_by)),
+    };
+    let why = match end.exceeded_by {
+        // It is the worst case of the last calls that has no room.
+        0 => "comes too near the budget".to_owned(),
+        _ => format!("exceeds the budget by about {amount}"),
+    };
+    let when = match stops_at > now {
+        true => format!("stops at {}", calendar::local_clock(stops_at, now)),
+        false => "stopped".to_owned(),
+    };
+    Some((stops_at, format!("{why}, {when}")))
+}
+
+fn end<'a>(budget: &BudgetUse, forecast: &'a Forecast) -> Option<&'a BudgetEnd> {
+    let key = budget.spec.key();
+    forecast.budgets.iter().find(|end| end.key == key)
+}
+
+/// The same for programs, with what is foreseen of it.
+pub(super) fn json(budget: &BudgetUse, forecast: Option<&Forecast>) -> Value {
     let (unit, amount): (&str, fn(i64) -> Value) = match budget.spec.cap {
         Cap::Usd(_) => ("usd", |amount| json!(in_usd(amount))),
         Cap::Tokens(_) => ("tokens", |amount| json!(amount)),
     };
+    let end = forecast.and_then(|forecast| end(budget, forecast));
     let bound = |at: Timestamp| (at.0 != i64::MIN && at.0 != i64::MAX).then_some(at);
     json!({
         "unit": unit,
@@ -122,5 +153,8 @@ pub(super) fn json(budget: &BudgetUse) -> Value {
         "reserved": amount(budget.reserved),
         "period_start": bound(budget.start),
         "period_end": bound(budget.end),
+        "fits": end.map(|end| end.stops_at.is_none()),
+        "exceeded_by": end.map(|end| amount(end.exceeded_by)),
+        "stops_at": end.and_then(|end| end.stops_at),
     })
 }

@@ -7,9 +7,13 @@ use super::output;
 use super::render::{Column, Line, Table, Tone, format};
 use super::when::{When, parse_past};
 use crate::clock::calendar;
+use crate::config::Config;
+use crate::daemon::forecast::{Basis, WhatIf};
+use crate::daemon::report::Report;
+use crate::domain::forecast::Forecast;
 use crate::domain::price::in_usd;
 use crate::domain::time::Timestamp;
-use crate::store::SpentRow;
+use crate::store::{SpentRow, Store};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -40,14 +44,25 @@ pub(crate) async fn run(args: &CostArgs, context: &Context) -> anyhow::Result<Ex
     let models = store.spent_by_model(from, batch, queue).await?;
     let total = total(&models);
     let budgets = budgets::read(&store, &config, now).await?;
+    let forecast = rest(&store, &config, batch, queue, now).await?;
+    let end = forecast.rest_nanousd.map(|rest| total.nanousd.saturating_add(rest));
     if context.wants_json() {
+        // What a part of the jobs will cost says nothing of a budget over all of them.
+        let whole = Some(&forecast).filter(|_| batch.is_none() && queue.is_none());
+        let foreseen = |budget| budgets::json(budget, whole);
         let value = json!({
             "since": since,
             "batch": batch,
             "queue": queue,
             "total": sums_json(&total),
             "models": models.iter().map(row_json).collect::<Vec<Value>>(),
-            "budgets": budgets.iter().map(budgets::json).collect::<Vec<Value>>(),
+            "rest": {
+                "jobs": forecast.jobs,
+                "usd": forecast.rest_nanousd.map(in_usd),
+                "as_of": forecast.as_of,
+            },
+            "usd_at_the_end": end.map(in_usd),
+            "budgets": budgets.iter().map(foreseen).collect::<Vec<Value>>(),
         });
         output::json_lines(&context.screen, &[value])?;
         return Ok(Exit::Ok);
@@ -56,6 +71,10 @@ pub(crate) async fn run(args: &CostArgs, context: &Context) -> anyhow::Result<Ex
         true => vec!["no calls were made".to_owned()],
         false => table(&models, &total).lines(&context.screen),
     };
+    if forecast.jobs > 0 {
+        lines.push(String::new());
+        lines.push(to_do(&forecast, end).render(&context.screen));
+    }
     if let Some(since) = since {
         lines.insert(0, format!("since {}", calendar::local_clock(since, now)));
     }
@@ -68,10 +87,50 @@ pub(crate) async fn run(args: &CostArgs, context: &Context) -> anyhow::Result<Ex
         if budget.reserved > 0 {
             line.push(Tone::Faint, ", the calls in flight not counted");
         }
+        if batch.is_none() && queue.is_none() && forecast.jobs > 0 {
+            match budgets::wall(budget, &forecast, now) {
+                Some((_, text)) => line.push(Tone::Warn, format!(", {text}")),
+                None => line.push(Tone::Good, ", fits"),
+            }
+        }
         lines.push(line.render(&context.screen));
     }
     output::lines(&lines)?;
     Ok(Exit::Ok)
+}
+
+/// What the jobs that are left will cost: as the daemon foresees it, else looked at now.
+async fn rest(
+    store: &Store,
+    config: &Config,
+    batch: Option<&str>,
+    queue: Option<&str>,
+    now: Timestamp,
+) -> anyhow::Result<Forecast> {
+    if batch.is_none()
+        && queue.is_none()
+        && store.holder().held
+        && let Some(row) = store.daemon().await?.filter(|row| row.stopped_at.is_none())
+        && let Some(report) = row.report.as_deref()
+        && let Ok(Report { forecast: Some(forecast), .. }) = serde_json::from_str(report)
+    {
+        return Ok(forecast);
+    }
+    let basis = Basis::read(store, config, batch, queue, now).await?;
+    Ok(basis.forecast(&WhatIf::default()))
+}
+
+/// `to do   41,784 jobs, ≈ $64.10: ≈ $248 at the end`
+fn to_do(forecast: &Forecast, end: Option<i64>) -> Line {
+    let line =
+        Line::default().and(Tone::Faint, "to do   ").and(Tone::Plain, format::jobs(forecast.jobs));
+    match (forecast.rest_nanousd, end) {
+        (Some(rest), Some(end)) => line.and(
+            Tone::Plain,
+            format!(", ≈ {}: ≈ {} at the end", format::usd_about(rest), format::usd_about(end)),
+        ),
+        _ => line.and(Tone::Warn, ", of models without a price among others"),
+    }
 }
 
 fn total(models: &[SpentRow]) -> SpentRow {

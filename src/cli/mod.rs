@@ -18,6 +18,7 @@ mod limits;
 mod list;
 mod output;
 mod pause;
+mod plan;
 mod render;
 mod results;
 mod select;
@@ -87,6 +88,8 @@ enum Command {
     Limits(limits::LimitsArgs),
     /// What was spent, by model, and the budgets
     Cost(cost::CostArgs),
+    /// How long the queue will take, what it will cost, and what would make it faster
+    Plan(plan::PlanArgs),
     /// See it work: queue, daemon and simulator together, without a key and without cost
     Demo(demo::DemoArgs),
     /// Serve a local Claude API with real limits, for tests and for trying out
@@ -155,6 +158,7 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<Exit> {
         Command::Resume(args) => pause::resume(&args, context).await,
         Command::Limits(args) => limits::run(&args, context).await,
         Command::Cost(args) => cost::run(&args, context).await,
+        Command::Plan(args) => plan::run(&args, context).await,
         Command::Demo(args) => demo::run(&args, context).await,
         Command::Sim(args) => sim::run(&args, context).await,
     }

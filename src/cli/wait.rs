@@ -12,6 +12,7 @@ use crate::store::{Counts, Selector, Store};
 use clap::Args;
 use std::io::Write;
 use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Between two looks, at least.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -132,6 +133,8 @@ pub(crate) async fn until_still(watched: &Watched<'_>, context: &Context) -> any
     let started = context.clock.monotonic();
     let mut daemon_seen: Option<Duration> = None;
     let mut progress = Progress::new(watched, context);
+    // One for the whole wait: a Ctrl-C while the database is read must not be lost.
+    let mut interrupt = signal(SignalKind::interrupt())?;
     loop {
         let asked = context.clock.monotonic();
         let counts = watched.store.counts_among(watched.which).await?;
@@ -158,8 +161,7 @@ pub(crate) async fn until_still(watched: &Watched<'_>, context: &Context) -> any
         let left = watched.timeout.map_or(Duration::MAX, |most| most.saturating_sub(waited));
         tokio::select! {
             () = tokio::time::sleep(PAUSE.max(look * 10).min(left)) => {}
-            result = tokio::signal::ctrl_c() => {
-                result?;
+            _ = interrupt.recv() => {
                 progress.end();
                 return Ok(Ended::Interrupted);
             }

@@ -4,6 +4,7 @@
 
 mod books;
 mod executor;
+pub mod forecast;
 mod notify;
 mod pace;
 mod reaper;

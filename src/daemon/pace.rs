@@ -1,4 +1,4 @@
-//! How fast jobs finish lately, and when the queue would be empty at that pace.
+//! How fast jobs finish lately.
 
 use crate::domain::time::{Millis, Timestamp};
 use std::collections::VecDeque;
@@ -32,13 +32,6 @@ impl Pace {
         self.jobs().saturating_mul(Millis::MINUTE.0) / self.stretch(now).0
     }
 
-    /// When the remaining jobs will have finished; `None` when nothing finishes.
-    pub(super) fn finishes_at(&self, remaining: i64, now: Timestamp) -> Option<Timestamp> {
-        let jobs = self.jobs();
-        (jobs > 0 && remaining > 0)
-            .then(|| now + Millis(remaining.saturating_mul(self.stretch(now).0) / jobs))
-    }
-
     fn jobs(&self) -> i64 {
         self.finished.iter().map(|(_, jobs)| jobs).sum()
     }
@@ -55,16 +48,15 @@ mod tests {
     const T0: Timestamp = Timestamp(1_000_000);
 
     #[test]
-    fn the_end_follows_from_the_pace() {
+    fn jobs_a_minute() {
         let mut pace = Pace::default();
-        assert_eq!(pace.finishes_at(100, T0), None);
+        assert_eq!(pace.per_minute(T0), 0);
         pace.note(0, T0);
         for second in 1..=10 {
             pace.note(5, T0 + Millis::from_secs(second));
         }
         let now = T0 + Millis::from_secs(10);
         assert_eq!(pace.per_minute(now), 300);
-        assert_eq!(pace.finishes_at(100, now), Some(now + Millis::from_secs(20)));
     }
 
     #[test]
@@ -73,6 +65,6 @@ mod tests {
         pace.note(1_000, T0);
         let later = T0 + Millis::HOUR;
         pace.note(0, later);
-        assert_eq!(pace.finishes_at(10, later), None);
+        assert_eq!(pace.per_minute(later), 0);
     }
 }

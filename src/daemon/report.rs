@@ -1,5 +1,6 @@
 //! What the daemon says of itself, written with its heartbeat and read by `claudeq status`.
 
+use crate::domain::forecast::Forecast;
 use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -23,8 +24,8 @@ pub struct Report {
     pub held_back_by: Option<Reason>,
     /// How many of the jobs in sight wait for what.
     pub held_back: BTreeMap<Reason, usize>,
-    /// When the queue will be empty at the pace of the last minutes; `None`: nobody can say.
-    pub finishes_at: Option<Timestamp>,
+    /// When the queue will be empty and what it will have cost; `None`: not looked at yet.
+    pub forecast: Option<Forecast>,
     /// Jobs finished a minute, lately.
     pub jobs_per_minute: i64,
     /// What is wrong, in a sentence: the database is locked, the key was rejected …

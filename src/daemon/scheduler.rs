@@ -5,6 +5,7 @@
 
 use super::books::{Books, Context};
 use super::executor::{self, Call, Finished, Flight};
+use super::forecast::Forecaster;
 use super::notify::Notifier;
 use super::pace::Pace;
 use super::report::{Phase, Report};
@@ -34,7 +35,7 @@ const GAP_IN_TROUBLE: Duration = Duration::from_millis(250);
 const TICK: Duration = Duration::from_secs(1);
 /// An idle daemon says less often that it lives.
 const IDLE_HEARTBEAT: Millis = Millis::from_secs(5);
-/// Jobs are counted this often, for the forecast.
+/// Jobs are counted this often, for the status line and to see whether all is done.
 const COUNT_EVERY: Millis = Millis::from_secs(5);
 /// The WAL is moved into the database this often.
 const CHECKPOINT_EVERY: Millis = Millis::MINUTE;
@@ -86,6 +87,7 @@ pub(super) struct Scheduler {
     checkpoint_at: Timestamp,
     remaining: i64,
     pace: Pace,
+    forecaster: Forecaster,
     /// Permits to take away as they come back.
     surplus: usize,
     /// What only a restart can recover from: no turn begins any more.
@@ -126,6 +128,7 @@ impl Scheduler {
             checkpoint_at: now + CHECKPOINT_EVERY,
             remaining: 0,
             pace: Pace::default(),
+            forecaster: Forecaster::new(),
             surplus: 0,
             fatal: None,
             trouble: None,
@@ -154,6 +157,9 @@ impl Scheduler {
             };
             if let Some(end) = self.handle(event)? {
                 return self.finish(end).await;
+            }
+            if let Some(books) = &self.books {
+                self.forecaster.go_on(&self.context, books, &self.config).await;
             }
         }
     }
@@ -242,6 +248,7 @@ impl Scheduler {
         }
         self.surplus -= self.context.permits.forget_permits(self.surplus);
         self.pace.note(done.ended.len(), now);
+        self.forecaster.note(done.ended.len());
         done.calls.into_iter().for_each(|call| self.begin_call(call));
         for flight in self.flights.values_mut().filter(|one| done.break_off.contains(&one.job)) {
             flight.break_off();
@@ -387,6 +394,7 @@ impl Scheduler {
                 self.config = Arc::new(config);
                 self.client = client;
                 self.new_config = Some(Arc::clone(&self.config));
+                self.forecaster.forget();
                 tracing::info!("reloaded");
             }
         }
@@ -408,7 +416,7 @@ impl Scheduler {
             max_in_flight: self.config.max_in_flight,
             held_back_by: self.held_back.0,
             held_back: self.held_back.1.clone(),
-            finishes_at: self.pace.finishes_at(self.remaining, now),
+            forecast: self.forecaster.latest().cloned(),
             jobs_per_minute: self.pace.per_minute(now),
             trouble: self.trouble.clone(),
         }
@@ -429,9 +437,8 @@ impl Scheduler {
     async fn finish(mut self, end: Ended) -> Result<Ended, DaemonError> {
         let now = self.context.now();
         self.phase = Phase::Stopped;
-        let mut report = self.report(now);
-        report.finishes_at = None;
-        let json = serde_json::to_string(&report).unwrap_or_else(|_| "{}".into());
+        self.forecaster.stop();
+        let json = serde_json::to_string(&self.report(now)).unwrap_or_else(|_| "{}".into());
         let store = &self.context.store;
         let end = match end {
             // Also those that failed without a call: expired, unreadable, given up at recovery.

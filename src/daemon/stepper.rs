@@ -6,9 +6,11 @@
 
 use super::books::{Books, Context};
 use super::executor::{Call, Finished};
+use super::forecast::once;
 use super::turn::{Done, Work, turn};
 use super::{DaemonError, Options, begin};
 use crate::domain::attempt::{Progress, Reply};
+use crate::domain::forecast::Forecast;
 use crate::domain::job::{AttemptId, JobId, JobState};
 use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
@@ -105,6 +107,17 @@ impl Stepper {
         let (books, done) = turn(Arc::clone(&self.context), books, work).await;
         self.books = Some(books);
         self.note(done)
+    }
+
+    /// What the daemon would say of the end, now.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn forecast(&self) -> Result<Forecast, StoreError> {
+        match &self.books {
+            Some(books) => once(&self.context, books).await,
+            None => Ok(Forecast::default()),
+        }
     }
 
     fn note(&mut self, done: Done) -> Result<Step, StoreError> {

@@ -8,6 +8,7 @@ pub mod bucket;
 pub mod budget;
 pub mod estimate;
 pub mod fairness;
+pub mod forecast;
 pub mod gate;
 pub mod job;
 pub mod ledger;

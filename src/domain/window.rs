@@ -81,6 +81,16 @@ impl Window {
         self.sum.saturating_sub(left).saturating_add(self.in_flight)
     }
 
+    /// What counts at `now`, and when it leaves; calls in flight aside.
+    pub fn leaving(&self, now: Timestamp) -> impl Iterator<Item = (Timestamp, i64)> {
+        self.entries.iter().copied().filter(move |(leaves, _)| *leaves > now)
+    }
+
+    /// The period.
+    pub fn period(&self) -> Millis {
+        self.period
+    }
+
     /// What may be given out now; negative in debt.
     pub fn available(&self, now: Timestamp) -> i64 {
         self.limit.saturating_sub(self.used(now))

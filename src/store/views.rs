@@ -109,6 +109,76 @@ pub struct UsedRow {
     pub output_tokens: i64,
 }
 
+/// Queued jobs of one queue and priority, and some of them by way of example.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BacklogGroup {
+    /// Their queue.
+    pub queue: String,
+    /// Their priority.
+    pub priority: i64,
+    /// When the first and the last of them may start; `None`: at once.
+    pub due: Option<(Timestamp, Timestamp)>,
+    /// How many.
+    pub jobs: i64,
+    /// Some of them, spread over all; none when there are very many groups.
+    pub samples: Vec<JobSample>,
+}
+
+/// What one job is like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct JobSample {
+    /// Bytes of prompt, request and system prompt.
+    pub bytes: i64,
+    /// The model it names.
+    pub model: Option<String>,
+    /// The `max_tokens` it names.
+    pub max_tokens: Option<i64>,
+    /// Whether it is a whole body.
+    pub is_request: bool,
+    /// Whether it has a system prompt of its own.
+    pub has_system: bool,
+}
+
+/// Calls in flight of one queue and model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenGroup {
+    /// Their queue.
+    pub queue: String,
+    /// Their model.
+    pub model: String,
+    /// How many.
+    pub calls: i64,
+    /// Bytes of their bodies, on average.
+    pub body_bytes: i64,
+    /// Their `max_tokens`, on average.
+    pub max_tokens: i64,
+}
+
+/// What is left to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Backlog {
+    /// Queued, the largest group first.
+    pub groups: Vec<BacklogGroup>,
+    /// In flight, or left so by a daemon that was killed.
+    pub open: Vec<OpenGroup>,
+}
+
+/// A call that was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "columns of the table attempts")]
+pub struct RecentCall {
+    pub queue: String,
+    pub model: String,
+    pub body_bytes: i64,
+    pub max_tokens: i64,
+    pub input_tokens: i64,
+    pub output_tokens: i64,
+    pub cache_read_tokens: i64,
+    pub cache_write_tokens: i64,
+    pub sent_at: Timestamp,
+    pub done_at: Timestamp,
+}
+
 /// What calls cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SpentRow {

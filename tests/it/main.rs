@@ -8,6 +8,7 @@ mod crash;
 mod docs;
 mod examples;
 mod faults;
+mod forecast;
 mod helper;
 mod house;
 mod ledger;

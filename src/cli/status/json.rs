@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 pub(super) fn value(view: &View) -> Value {
     let report = view.daemon.report.as_ref();
     let unfinished = view.remaining() > 0;
+    let forecast = view.forecast();
     json!({
         "as_of": view.now,
         "database": { "path": view.database, "bytes": view.bytes },
@@ -22,7 +23,10 @@ pub(super) fn value(view: &View) -> Value {
         },
         "held_back_by": report.and_then(|report| report.held_back_by).filter(|_| unfinished),
         "held_back": report.map(|report| &report.held_back),
-        "finishes_at": report.and_then(|report| report.finishes_at).filter(|_| unfinished),
+        "finishes_at": forecast.and_then(|forecast| forecast.finishes_at),
+        "bottleneck": forecast.and_then(|forecast| forecast.bottleneck),
+        "stuck": forecast.map(|forecast| &forecast.stuck),
+        "forecast_as_of": forecast.map(|forecast| forecast.as_of),
         "jobs_per_minute": report.map(|report| report.jobs_per_minute),
         "limits": view.limits.iter().map(limit).collect::<Vec<Value>>(),
         "closed": view.gates.iter().map(|gate| {
@@ -74,10 +78,13 @@ fn limit(limit: &LimitUse) -> Value {
 }
 
 fn cost(view: &View) -> Value {
+    let forecast = view.forecast();
+    let budget = |budget| budgets::json(budget, forecast);
     json!({
         "usd_per_job": view.per_job.map(in_usd),
-        "usd_for_the_rest": money::remaining(view).map(in_usd),
+        "usd_for_the_rest": forecast.and_then(|forecast| forecast.rest_nanousd).map(in_usd),
+        "usd_at_the_end": money::end(view).map(in_usd),
         "usd_today": if view.budgets.is_empty() { Some(in_usd(view.spent_today)) } else { None },
-        "budgets": view.budgets.iter().map(budgets::json).collect::<Vec<Value>>(),
+        "budgets": view.budgets.iter().map(budget).collect::<Vec<Value>>(),
     })
 }

@@ -18,6 +18,7 @@ use crate::clock::calendar;
 use crate::config::Config;
 use crate::store::Store;
 use clap::Args;
+pub(super) use screen::held_back_by;
 use std::io::Write;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};

@@ -14,8 +14,12 @@ pub(super) fn lines(view: &View, screen: &Screen) -> Vec<Line> {
         None if view.spent_today == 0 && view.per_job.is_none() => return lines,
         None => pieces.push(Line::plain(format!("{} today", format::usd(view.spent_today)))),
         Some((first, further)) => {
-            pieces.push(budgets::line(first));
-            lines.extend(further.iter().map(|one| labelled("", budgets::line(one))));
+            pieces.push(if said_at_the_end(first) {
+                budgets::line(first)
+            } else {
+                full(first, view)
+            });
+            lines.extend(further.iter().map(|one| labelled("", full(one, view))));
         }
     }
     if let Some(per_job) = view.per_job {
@@ -26,31 +30,61 @@ pub(super) fn lines(view: &View, screen: &Screen) -> Vec<Line> {
     if reserved > 0 {
         pieces.push(Line::plain(format!("{} set aside", format::usd_about(reserved))));
     }
+    if let Some(text) = first_wall(view) {
+        lines.insert(0, labelled("", Line::default().and(Tone::Warn, text)));
+    }
     lines.insert(0, parts(labelled("Cost", Line::default()), "", &pieces, screen));
     lines
 }
 
 /// The budgets in money that cover every job.
 fn dollars(view: &View) -> impl Iterator<Item = &BudgetUse> {
-    view.budgets
-        .iter()
-        .filter(|budget| matches!(budget.spec.cap, Cap::Usd(_)) && budget.spec.queue.is_none())
+    view.budgets.iter().filter(|budget| said_at_the_end(budget))
 }
 
-/// What the remaining jobs will cost at the mean of the latest ones, nano-dollars.
-pub(super) fn remaining(view: &View) -> Option<i64> {
-    (view.remaining() > 0)
-        .then(|| view.per_job.map(|cost| cost.saturating_mul(view.remaining())))?
+fn said_at_the_end(budget: &BudgetUse) -> bool {
+    matches!(budget.spec.cap, Cap::Usd(_)) && budget.spec.queue.is_none()
+}
+
+/// A budget and whether it will stop calls.
+fn full(budget: &BudgetUse, view: &View) -> Line {
+    let line = budgets::line(budget);
+    match view.forecast().and_then(|forecast| budgets::wall(budget, forecast, view.now)) {
+        Some((_, text)) => line.and(Tone::Warn, format!(", {text}")),
+        None => line,
+    }
+}
+
+/// What will have been spent at the end, nano-dollars, of the first such budget's period or of today.
+pub(super) fn end(view: &View) -> Option<i64> {
+    let rest = view.forecast()?.rest_nanousd?;
+    let spent = match (dollars(view).next(), view.budgets.is_empty()) {
+        (Some(first), _) => first.spent,
+        (None, true) => view.spent_today,
+        (None, false) => return None,
+    };
+    Some(spent.saturating_add(rest))
 }
 
 /// `≈ $248 at the end, fits`
 fn at_the_end(view: &View) -> Option<Line> {
-    let rest = remaining(view)?;
-    let Some(first) = dollars(view).next() else {
+    let forecast = view.forecast()?;
+    let Some(rest) = forecast.rest_nanousd else {
+        return Some(Line::default().and(Tone::Faint, "a model without a price is to come"));
+    };
+    let (Some(end), Some(_)) = (end(view), dollars(view).next()) else {
         return Some(Line::plain(format!("≈ {} for the rest", format::usd_about(rest))));
     };
-    let end = first.spent.saturating_add(rest);
-    let line = Line::plain(format!("≈ {} at the end, ", format::usd_about(end)));
-    let fits = dollars(view).all(|budget| budget.spent.saturating_add(rest) <= budget.cap());
-    Some(if fits { line.and(Tone::Good, "fits") } else { line.and(Tone::Warn, "does not fit") })
+    let line = Line::plain(format!("≈ {} at the end", format::usd_about(end)));
+    Some(match first_wall(view) {
+        None => line.and(Tone::Plain, ", ").and(Tone::Good, "fits"),
+        Some(_) => line,
+    })
+}
+
+/// What the first of these budgets that stops calls has to say; a line of its own, never dropped.
+fn first_wall(view: &View) -> Option<String> {
+    let forecast = view.forecast()?;
+    let walls = dollars(view).filter_map(|budget| budgets::wall(budget, forecast, view.now));
+    walls.min_by_key(|wall| wall.0).map(|wall| wall.1)
 }

@@ -146,17 +146,13 @@ fn finishes(view: &View, screen: &Screen) -> Option<Line> {
         let text = if view.counts.held > 0 { "only held jobs are left" } else { "all done" };
         return label(Line::plain(text));
     }
+    if !view.daemon.running {
+        let line = Line::plain("–").and(Tone::Faint, "   claudeq plan says how long it would take");
+        return label(line);
+    }
     let report = view.daemon.report.as_ref()?;
-    let mut line = match report.finishes_at {
-        Some(at) if at > view.now => Line::plain(format!(
-            "in {} ({})",
-            format::span(at.since(view.now).0),
-            calendar::local_clock(at, view.now)
-        )),
-        Some(_) => Line::plain("any moment now"),
-        None => Line::default().and(Tone::Faint, "nobody can say yet"),
-    };
-    if let Some(reason) = report.held_back_by {
+    let mut line = end(view);
+    if let Some(reason) = reason(view, report.held_back_by) {
         let why = Line::plain("held back by: ").and(Tone::Warn, held_back_by(reason));
         if INDENT + line.width() + 3 + why.width() <= screen.width {
             line.push(Tone::Plain, "   ");
@@ -166,8 +162,40 @@ fn finishes(view: &View, screen: &Screen) -> Option<Line> {
     label(line)
 }
 
+/// `in 2 h 05 m (02:41)`
+fn end(view: &View) -> Line {
+    let Some(forecast) = view.forecast() else {
+        return Line::default().and(Tone::Faint, "nobody can say yet");
+    };
+    let line = match forecast.finishes_at {
+        Some(at) if at > view.now => Line::plain(format!(
+            "in {} ({})",
+            format::span(at.since(view.now).0),
+            calendar::local_clock(at, view.now)
+        )),
+        Some(_) => Line::plain("any moment now"),
+        None => Line::default().and(Tone::Warn, "not by itself"),
+    };
+    let stuck: i64 = forecast.stuck.values().sum();
+    match (stuck, forecast.finishes_at) {
+        (1.., Some(_)) => line.and(Tone::Warn, format!(", all but {}", format::count(stuck))),
+        _ => line,
+    }
+}
+
+/// What to name: what never ends by itself, what stops everything just now, else what will be
+/// waited for the longest.
+fn reason(view: &View, now: Option<Reason>) -> Option<Reason> {
+    let Some(forecast) = view.forecast() else { return now };
+    let stuck = forecast.stuck.iter().max_by_key(|(_, jobs)| **jobs).map(|(reason, _)| *reason);
+    let stops = |reason: &Reason| {
+        reason.needs_a_person() || matches!(reason, Reason::Pause | Reason::Provider)
+    };
+    stuck.or(now.filter(stops)).or(forecast.bottleneck).or(now)
+}
+
 /// What holds jobs back, as people say it.
-pub(super) fn held_back_by(reason: Reason) -> &'static str {
+pub(in crate::cli) fn held_back_by(reason: Reason) -> &'static str {
     match reason {
         Reason::Requests => "requests",
         Reason::InputTokens => "input tokens",

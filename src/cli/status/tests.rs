@@ -6,6 +6,7 @@ use crate::cli::budgets::BudgetUse;
 use crate::cli::render::Screen;
 use crate::daemon::report::Report;
 use crate::domain::budget::{BudgetPer, BudgetSpec, Cap};
+use crate::domain::forecast::{BudgetEnd, Forecast};
 use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
 use crate::store::{Counts, DaemonRow, FailureCount, GateRow, LimitSnapshot, Timed};
@@ -45,8 +46,21 @@ fn limit(dimension: &str, per: &str, used: i64, amount: i64) -> LimitUse {
 }
 
 fn daemon() -> Daemon {
-    let report =
-        Report { as_of: NOW, held_back_by: Some(Reason::OutputTokens), ..Report::default() };
+    let forecast = Forecast {
+        as_of: NOW,
+        jobs: 41_784,
+        finishes_at: Some(NOW),
+        bottleneck: Some(Reason::OutputTokens),
+        rest_nanousd: Some(64_800_000_000),
+        budgets: vec![BudgetEnd { key: "usd/day/UTC/*".into(), ..BudgetEnd::default() }],
+        ..Forecast::default()
+    };
+    let report = Report {
+        as_of: NOW,
+        held_back_by: Some(Reason::OutputTokens),
+        forecast: Some(forecast),
+        ..Report::default()
+    };
     let row = DaemonRow {
         epoch: 3,
         pid: 4_121,
@@ -111,7 +125,7 @@ claudeq ● running  pid 4121, up 6h 12m · queue.db (1.9 GB) · api.anthropic.c
 
   Queue     41,208 waiting · 64 running · 512 retrying · 0 held      ━━━━━━━━━━━━━━━━━━╸──────  74 %
   Done      118,240 ok (99.3 %) · 803 failed · 12 cancelled
-  Finishes  nobody can say yet   held back by: output tokens
+  Finishes  any moment now   held back by: output tokens
 
   Limits (sonnet-5-5)                    last minute   limit
     requests       ████████████░░░░░░░░        2,410 / 4,000   60 %
@@ -133,7 +147,7 @@ claudeq ● running  pid 4121, up 6h 12m · queue.db (1.9 GB)
   Queue     41,208 waiting · 64 running · 512 retrying
             ━━━━━━━━━━━━━━━━━━╸──────  74 %
   Done      118,240 ok (99.3 %) · 803 failed · 12 cancelled
-  Finishes  nobody can say yet   held back by: output tokens
+  Finishes  any moment now   held back by: output tokens
 
   Limits (sonnet-5-5)             last minute   limit
     requests       ███████░░░░░░        2,410 / 4,000   60 %
@@ -184,7 +198,8 @@ fn a_stopped_daemon_leaves_a_way_on() {
     let first =
         "claudeq ○ stopped, 41,784 waiting: start it with `claudeq daemon` · queue.db (1.9 GB)";
     assert_eq!(text.lines().next(), Some(first));
-    assert!(!text.contains("Finishes") && !text.contains("Limits"), "{text}");
+    assert!(text.contains("  Finishes  –   claudeq plan says how long it would take"), "{text}");
+    assert!(!text.contains("Limits") && !text.contains("at the end"), "{text}");
     assert!(!text.contains("without a word"), "{text}");
     let narrow = shown(&view, &Screen::plain(72));
     assert_eq!(narrow.lines().next(), first.strip_suffix(" · queue.db (1.9 GB)"));
@@ -211,11 +226,15 @@ fn an_empty_file_says_what_to_do() {
 
 fn troubled() -> View {
     let mut view = busy();
-    view.daemon.report = Some(Report {
-        trouble: Some("the database cannot be written: disk full".into()),
-        held_back_by: Some(Reason::Budget),
-        ..Report::default()
-    });
+    if let Some(report) = &mut view.daemon.report {
+        report.trouble = Some("the database cannot be written: disk full".into());
+        report.held_back_by = Some(Reason::Budget);
+        let forecast = report.forecast.as_mut().unwrap();
+        forecast.finishes_at = None;
+        forecast.stuck = [(Reason::Budget, 41_000), (Reason::Paused, 3)].into();
+        forecast.budgets[0].stops_at = Some(NOW);
+        forecast.budgets[0].exceeded_by = 63_800_000_000;
+    }
     let gate = |name: &str, reason: &str, until| GateRow {
         name: name.into(),
         reason: reason.into(),
@@ -250,7 +269,9 @@ fn trouble_is_said_in_sentences() {
         "held back by: a budget",
         "    tokens a day   ████████████████████        3.00M / 2.50M  120 %",
         "$299.00 of $300.00 today",
-        "at the end, does not fit",
+        "  Finishes  not by itself   held back by: a budget",
+        "≈ $364 at the end",
+        "            exceeds the budget by about $63.80, stopped",
         "  Held      2 · cost_unbounded 2",
         "  Unknown   3 calls of unknown fate, counted at their worst",
     ] {
@@ -261,10 +282,35 @@ fn trouble_is_said_in_sentences() {
 #[test]
 fn the_forecast_is_a_span_and_a_time() {
     let mut view = busy();
-    if let Some(report) = &mut view.daemon.report {
-        report.finishes_at = Some(after(7_500_000));
-    }
-    assert!(shown(&view, &Screen::plain(100)).contains("  Finishes  in 2 h 05 m ("));
+    let forecast = |view: &mut View, change: &dyn Fn(&mut Forecast)| {
+        change(view.daemon.report.as_mut().unwrap().forecast.as_mut().unwrap());
+    };
+    forecast(&mut view, &|one| one.finishes_at = Some(after(7_500_000)));
+    let text = shown(&view, &Screen::plain(100));
+    assert!(text.contains("  Finishes  in 2 h 05 m ("), "{text}");
+    assert!(text.contains(")   held back by: output tokens"), "{text}");
+    forecast(&mut view, &|one| {
+        one.stuck = [(Reason::Paused, 1_200)].into();
+        one.budgets[0].stops_at = Some(after(60_000));
+        one.budgets[0].exceeded_by = 12_000_000_000;
+    });
+    let text = shown(&view, &Screen::plain(120));
+    assert!(text.contains("), all but 1,200   held back by: a paused queue"), "{text}");
+    let value = json::value(&view);
+    assert_eq!(value["finishes_at"], after(7_500_000).0);
+    assert_eq!(
+        (&value["bottleneck"], &value["stuck"]["paused"]),
+        (&"output_tokens".into(), &1_200.into())
+    );
+    assert_eq!(value["cost"]["usd_for_the_rest"], 64.8);
+    assert_eq!(value["cost"]["usd_at_the_end"], 249.0);
+    assert_eq!(value["cost"]["budgets"][0]["fits"], false);
+    assert_eq!(value["cost"]["budgets"][0]["exceeded_by"], 12.0);
+    forecast(&mut view, &|one| one.rest_nanousd = None);
+    let text = shown(&view, &Screen::plain(120));
+    assert!(text.contains("a model without a price is to come"), "{text}");
+    view.daemon.report.as_mut().unwrap().forecast = None;
+    assert!(shown(&view, &Screen::plain(100)).contains("  Finishes  nobody can say yet   held"));
     view.counts.queued = 0;
     view.counts.running = 0;
     assert!(shown(&view, &Screen::plain(100)).contains("  Finishes  all done"));

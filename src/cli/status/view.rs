@@ -5,6 +5,7 @@
 use crate::cli::budgets::{self, BudgetUse};
 use crate::config::Config;
 use crate::daemon::report::Report;
+use crate::domain::forecast::Forecast;
 use crate::domain::limit::{Dimension, Per};
 use crate::domain::time::{Millis, Timestamp};
 use crate::store::{
@@ -95,6 +96,12 @@ impl View {
     /// Jobs that are neither finished nor held.
     pub(super) fn remaining(&self) -> i64 {
         self.counts.queued + self.counts.running
+    }
+
+    /// What the daemon foresees, while there is something to do.
+    pub(super) fn forecast(&self) -> Option<&Forecast> {
+        let report = self.daemon.report.as_ref().filter(|_| self.remaining() > 0)?;
+        report.forecast.as_ref().filter(|forecast| forecast.jobs > 0)
     }
 
     /// Queued jobs that were not tried yet and wait for no time of their own.

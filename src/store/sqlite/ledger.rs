@@ -159,7 +159,11 @@ impl Store {
         })
     }
 
-    async fn past_calls(
+    /// Settled calls counted after a moment and until another, by model, in slots.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn past_calls(
         &self,
         after: Timestamp,
         until: Timestamp,

@@ -19,6 +19,8 @@ macro_rules! statements {
 /// (name of the constant, text).
 const STATEMENTS: &[(&str, &str)] = statements! {
     own: IDENTITY JOURNAL_MODE DATA_VERSION CHECKPOINT_PASSIVE CHECKPOINT_TRUNCATE BACKUP INTEGRITY;
+    backlog: READY_GROUPS TIMED_GROUPS BATCH_GROUPS SAMPLE_READY SAMPLE_NEAR SAMPLE_BATCH ASKED
+        OPEN_GROUPS RECENT_CALLS;
     daemons: BEGIN_EPOCH HEARTBEAT END_EPOCH LAST_TIME DATABASE_ID LAST_FINISHED FAILED_SINCE;
     edit: ADD_JOB FIND_BY_KEY SELECT_IDS REQUEST_CANCEL RETRY UNCANCEL HOLD RELEASE PAUSE RESUME
         RESUME_ALL PAUSED;
@@ -46,6 +48,9 @@ const MAY_WALK: &[(&str, &str, &str)] = &[
     ("UNWANTED", "SCAN job_state USING INDEX job_state_cancelling", "only what is to end"),
     ("BREAK_OFF", "SCAN job_state USING INDEX job_state_cancelling", "only what is to end"),
     ("UNKNOWN", "SCAN attempts USING COVERING INDEX attempts_unknown", "only what it counts"),
+    ("READY_GROUPS", "SCAN job_state USING INDEX job_state_ready", "counting is its task"),
+    ("OPEN_GROUPS", "SCAN attempts USING INDEX attempts_open", "only what it counts"),
+    ("RECENT_CALLS", "SCAN attempts", "from the end, and only so many"),
     ("LATEST_COST", "SCAN attempts", "from the end, and only so many"),
     ("COUNTS", "SCAN job_state USING COVERING INDEX job_state_class", "counting all is its task"),
     ("FAILURES", "SEARCH job_state USING COVERING INDEX job_state_class (state=?)", "counts them"),
@@ -206,7 +211,8 @@ fn constants(source: &str) -> Vec<&str> {
     for (at, _) in source.match_indices("const ") {
         let rest = &source[at + "const ".len()..];
         let Some((name, value)) = rest.split_once(": &str =") else { continue };
-        let value = value.trim_start().trim_start_matches("selected!(").trim_start();
+        let value = value.trim_start().trim_start_matches("selected!(");
+        let value = value.trim_start_matches("sampled!(").trim_start();
         if value.starts_with("\"-- ") && name.chars().all(|c| c.is_ascii_uppercase() || c == '_') {
             found.push(name);
         }

@@ -5,6 +5,7 @@ mod bulk;
 mod exits;
 mod initial;
 mod looking;
+mod planning;
 mod screens;
 mod served;
 mod stage;

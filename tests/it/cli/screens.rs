@@ -60,7 +60,7 @@ fn a_running_daemon_is_known_by_its_lock() {
             "INSERT INTO daemons (pid, host, version, started_at, heartbeat_at, report)
              SELECT {pid}, 'host', '0.1.0', now - 60000, now,
                '{{\"base_url\": \"http://gateway:80/v1\", \"held_back_by\": \"budget\", \
-                 \"finishes_at\": ' || (now + 3600000) || '}}'
+                 \"forecast\": {{\"jobs\": 2, \"finishes_at\": ' || (now + 3600000) || '}}}}'
              FROM (SELECT CAST(strftime('%s', 'now') AS INTEGER) * 1000 AS now)"
         ),
     );

@@ -40,8 +40,9 @@ VALUES ('sonnet-5-5', 'requests', 'minute', 4000, 'tier', 'bucket', 4000, 1, 0, 
   ('sonnet-5-5', 'output_tokens', 'minute', 400000, 'tier', 'bucket', 4000, 1, 0, :now);
 INSERT INTO daemons (pid, host, version, started_at, heartbeat_at, report)
 VALUES (:pid, 'host', '0.1.0', :now - 22320000, :now, '{\"base_url\":
-  \"https://api.anthropic.com\", \"held_back_by\": \"output_tokens\", \"finishes_at\": '
-  || (:now + 7530000) || '}');
+  \"https://api.anthropic.com\", \"held_back_by\": \"output_tokens\",
+  \"forecast\": {\"jobs\": 41784, \"bottleneck\": \"output_tokens\", \"rest_nanousd\": 64800000000,
+    \"budgets\": [{\"key\": \"usd/day/UTC/*\"}], \"finishes_at\": ' || (:now + 7530000) || '}}');
 ";
 
 #[test]
@@ -61,6 +62,22 @@ fn the_picture_of_status() {
     assert_eq!(shown, printed, "\n{picture}\n{said}");
     // As wide as it is printed at most.
     assert!(picture.lines().all(|line| line.chars().count() <= 100), "{picture}");
+}
+
+#[test]
+fn the_picture_of_plan() {
+    let picture = block(README, "Look ahead", "text");
+    let db = TempDb::create_now();
+    sql(db.path(), "INSERT INTO jobs (prompt) VALUES ('Say hi');");
+    let mut plan = claudeq();
+    plan.args(["plan", "--table", "--tier", "scale", "--max-in-flight", "1000"]);
+    let said = Said::of(&plan.current_dir(db.dir()).output().unwrap());
+    let printed: Vec<&str> = said.out.lines().collect();
+    let shown: Vec<&str> = picture.lines().collect();
+    assert_eq!(shown.len(), printed.len(), "\n{picture}\n{}", said.out);
+    assert_eq!(words(shown[2]), words(printed[2]), "the head of the table");
+    let first = |row: &str| row.split("  ").next().unwrap().to_owned();
+    assert!((3..5).all(|row| first(shown[row]) == first(printed[row])), "{picture}\n{}", said.out);
 }
 
 /// The words of the demo's summary; an ignored test runs it.
