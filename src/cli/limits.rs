@@ -173,7 +173,7 @@ fn table(rows: &[Row], now: Timestamp) -> Table {
         Column::right("AVAILABLE").optional(),
         Column::left("COUNTED AS").spare(),
         Column::left("SOURCE").spare(),
-        Column::right("OTHERS").optional(),
+        Column::right("OTHERS").optional().spare(),
         Column::left("CLOSED").optional(),
         Column::left("AS OF").optional().spare(),
     ]);

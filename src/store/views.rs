@@ -163,22 +163,6 @@ pub struct Backlog {
     pub open: Vec<OpenGroup>,
 }
 
-/// A call that was answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "columns of the table attempts")]
-pub struct RecentCall {
-    pub queue: String,
-    pub model: String,
-    pub body_bytes: i64,
-    pub max_tokens: i64,
-    pub input_tokens: i64,
-    pub output_tokens: i64,
-    pub cache_read_tokens: i64,
-    pub cache_write_tokens: i64,
-    pub sent_at: Timestamp,
-    pub done_at: Timestamp,
-}
-
 /// What calls cost.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct SpentRow {

@@ -1,27 +1,20 @@
 //! Forecasts from the file alone, for commands: with a daemon or without, and what if.
 //!
-//! Levels are those of the last snapshots, sizes and speed are learned from the latest calls.
+//! Levels are those of the last snapshots, sizes and speed as they were learned.
 
 use super::{View, foresee, queued};
 use crate::config::Config;
 use crate::daemon::books::budgets;
-use crate::daemon::snapshot::restore;
-use crate::domain::attempt::Usage;
-use crate::domain::estimate::{Estimator, Lesson};
+use crate::daemon::snapshot::{restore, restore_estimates};
 use crate::domain::fairness::Shares;
 use crate::domain::forecast::{Forecast, Group, Size};
-use crate::domain::job::JobId;
 use crate::domain::ledger::Ledger;
 use crate::domain::limit::{Algorithm, LimitSource, LimitSpec, Per, PoolSpec};
-use crate::domain::reservation::{CallSize, Reservation};
 use crate::domain::retry::OnUnknown;
 use crate::domain::tier::tier;
 use crate::domain::time::{Millis, Timestamp};
-use crate::store::{Backlog, RecentCall, Store, StoreError};
+use crate::store::{Backlog, Store, StoreError};
 use std::sync::Arc;
-
-/// So many calls are learned from.
-const CALLS: i64 = 2_000;
 
 /// What would be otherwise; nothing given: everything as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,12 +55,11 @@ impl Basis {
             backlog.groups.retain(|group| group.queue == queue);
             backlog.open.retain(|group| group.queue == queue);
         }
-        let calls = store.recent_calls(CALLS).await?;
         let mut groups = queued(&backlog, config);
         groups.extend(open(&backlog, config, store.holder().held));
         let shares = shares(config, store.paused().await?);
-        let learned = !calls.is_empty();
-        let ledger = ledger(store, config, &calls, now).await?;
+        let learned = !store.estimates().await?.is_empty();
+        let ledger = ledger(store, config, now).await?;
         Ok(Basis { now, config: config.clone(), groups, ledger, shares, learned })
     }
 
@@ -165,12 +157,7 @@ fn shares(config: &Config, paused: Vec<String>) -> Shares {
 }
 
 /// The ledger as the last snapshots left it.
-async fn ledger(
-    store: &Store,
-    config: &Config,
-    calls: &[RecentCall],
-    now: Timestamp,
-) -> Result<Ledger, StoreError> {
+async fn ledger(store: &Store, config: &Config, now: Timestamp) -> Result<Ledger, StoreError> {
     let limits = store.limits().await?;
     let budgets = budgets(store, &config.budgets, now).await?;
     let mut ledger = Ledger::new(config.pools.clone(), budgets, now);
@@ -192,35 +179,6 @@ async fn ledger(
         }
     };
     restore(&mut ledger, &limits, &past, &store.gates().await?, now);
-    learn(&mut ledger.sizes, calls, &config.pools);
+    restore_estimates(&mut ledger.sizes, &store.estimates().await?);
     Ok(ledger)
-}
-
-/// Teaches what the calls tell, in the order in which they were made.
-fn learn(sizes: &mut Estimator, calls: &[RecentCall], pools: &[PoolSpec]) {
-    let Some(any) = pools.first() else { return };
-    for (number, call) in (1..).map(JobId).zip(calls) {
-        let (queue, model) = (Arc::from(call.queue.as_str()), Arc::from(call.model.as_str()));
-        let size = CallSize {
-            body_bytes: call.body_bytes,
-            max_tokens: call.max_tokens,
-            expected_input: call.input_tokens,
-            expected_output: call.output_tokens,
-        };
-        let reservation = Reservation::new(any, &queue, &model, size, call.sent_at);
-        let lesson = Lesson {
-            body_bytes: call.body_bytes,
-            usage: Usage {
-                input_tokens: call.input_tokens,
-                output_tokens: call.output_tokens,
-                cache_read_tokens: call.cache_read_tokens,
-                cache_write_tokens: call.cache_write_tokens,
-                ..Usage::default()
-            },
-            took: call.done_at.since(call.sent_at),
-            streamed_bytes: None,
-        };
-        sizes.begin(number, &reservation);
-        sizes.end(number, &reservation, Some(&lesson), call.done_at);
-    }
 }

@@ -10,7 +10,7 @@ use super::queue::ids;
 use crate::domain::job::JobId;
 use crate::domain::time::Timestamp;
 use crate::store::error::{Doing, StoreError};
-use crate::store::views::{Backlog, BacklogGroup, JobSample, OpenGroup, RecentCall};
+use crate::store::views::{Backlog, BacklogGroup, JobSample, OpenGroup};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use std::collections::HashMap;
@@ -104,15 +104,6 @@ SELECT queue, model, count(*) AS calls, CAST(avg(body_bytes) AS INTEGER) AS body
 FROM attempts INDEXED BY attempts_open
 WHERE settlement IS NULL AND (?1 IS NULL OR batch = ?1)
 GROUP BY queue, model";
-
-pub(super) const RECENT_CALLS: &str = "-- recent_calls
-SELECT queue, model, body_bytes, worst_output_tokens, input_tokens, output_tokens,
-  coalesce(cache_read_tokens, 0) AS cache_read_tokens,
-  coalesce(cache_write_tokens, 0) AS cache_write_tokens, sent_at, done_at
-FROM (SELECT * FROM attempts ORDER BY id DESC LIMIT ?1)
-WHERE settlement = 'actual' AND output_tokens > 0 AND input_tokens IS NOT NULL
-  AND sent_at IS NOT NULL AND done_at IS NOT NULL
-ORDER BY id";
 
 /// A group and where its jobs lie.
 struct Found {
@@ -233,19 +224,6 @@ impl Store {
         }
         Ok(())
     }
-
-    /// The latest calls that were answered, the oldest first: what sizes and speed are learned from.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn recent_calls(&self, most: i64) -> Result<Vec<RecentCall>, StoreError> {
-        let rows = sqlx::query(RECENT_CALLS)
-            .bind(most)
-            .fetch_all(&self.readers)
-            .await
-            .doing("read the latest calls")?;
-        Ok(rows.iter().map(recent_call).collect())
-    }
 }
 
 /// Ids from the first to the last, evenly, as a JSON array.
@@ -302,20 +280,5 @@ fn open_group(row: &SqliteRow) -> OpenGroup {
         calls: row.get("calls"),
         body_bytes: row.get("body_bytes"),
         max_tokens: row.get("max_tokens"),
-    }
-}
-
-fn recent_call(row: &SqliteRow) -> RecentCall {
-    RecentCall {
-        queue: row.get("queue"),
-        model: row.get("model"),
-        body_bytes: row.get("body_bytes"),
-        max_tokens: row.get("worst_output_tokens"),
-        input_tokens: row.get("input_tokens"),
-        output_tokens: row.get("output_tokens"),
-        cache_read_tokens: row.get("cache_read_tokens"),
-        cache_write_tokens: row.get("cache_write_tokens"),
-        sent_at: Timestamp(row.get("sent_at")),
-        done_at: Timestamp(row.get("done_at")),
     }
 }

@@ -20,7 +20,7 @@ macro_rules! statements {
 const STATEMENTS: &[(&str, &str)] = statements! {
     own: IDENTITY JOURNAL_MODE DATA_VERSION CHECKPOINT_PASSIVE CHECKPOINT_TRUNCATE BACKUP INTEGRITY;
     backlog: READY_GROUPS TIMED_GROUPS BATCH_GROUPS SAMPLE_READY SAMPLE_NEAR SAMPLE_BATCH ASKED
-        OPEN_GROUPS RECENT_CALLS;
+        OPEN_GROUPS;
     daemons: BEGIN_EPOCH HEARTBEAT END_EPOCH LAST_TIME DATABASE_ID LAST_FINISHED FAILED_SINCE;
     edit: ADD_JOB FIND_BY_KEY SELECT_IDS REQUEST_CANCEL RETRY UNCANCEL HOLD RELEASE PAUSE RESUME
         RESUME_ALL PAUSED;
@@ -50,7 +50,6 @@ const MAY_WALK: &[(&str, &str, &str)] = &[
     ("UNKNOWN", "SCAN attempts USING COVERING INDEX attempts_unknown", "only what it counts"),
     ("READY_GROUPS", "SCAN job_state USING INDEX job_state_ready", "counting is its task"),
     ("OPEN_GROUPS", "SCAN attempts USING INDEX attempts_open", "only what it counts"),
-    ("RECENT_CALLS", "SCAN attempts", "from the end, and only so many"),
     ("LATEST_COST", "SCAN attempts", "from the end, and only so many"),
     ("COUNTS", "SCAN job_state USING COVERING INDEX job_state_class", "counting all is its task"),
     ("FAILURES", "SEARCH job_state USING COVERING INDEX job_state_class (state=?)", "counts them"),

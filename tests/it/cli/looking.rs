@@ -157,7 +157,7 @@ fn limits_of_the_configuration_until_the_daemon_knows_better() {
     sql(
         &stage.database(),
         "INSERT INTO limit_snapshots VALUES ('haiku-4-5', 'requests', 'minute', 50, 'headers', \
-         'bucket', 5000, 1, 4, NULL, -1, 0, 9000000000000);
+         'bucket', 5000, 1, 4, NULL, -1, 0, 0, 9000000000000);
          INSERT INTO gates VALUES ('haiku-4-5', 'pause', 9000000000000, 1)",
     );
     let known = lines(&stage.ok(&["limits"]));

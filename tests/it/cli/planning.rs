@@ -2,6 +2,8 @@
 
 use super::stage::{Stage, said};
 use crate::helper::{FlockHolder, sql};
+use claudeq::domain::pace::Pace;
+use claudeq::domain::shape::Lengths;
 use serde_json::Value;
 use std::fs;
 
@@ -115,18 +117,18 @@ fn limits_that_nobody_knows_are_named() {
 #[test]
 fn what_was_answered_is_learned_from() {
     let stage = with_jobs(100);
-    sql(
-        &stage.database(),
-        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
-         INSERT INTO attempts (job_id, number, epoch, queue, pool, model, output_mode, body_bytes,
-           reserved_at, reserved_requests, reserved_input_tokens, reserved_output_tokens,
-           worst_input_tokens, worst_output_tokens, worst_nanousd, settlement, settled_at,
-           counted_at, settled_requests, settled_input_tokens, settled_output_tokens,
-           settled_tokens, settled_nanousd, outcome, input_tokens, output_tokens, sent_at, done_at)
-         SELECT 1000 + i, 1, 1, 'default', 'sonnet-5-5', 'claude-sonnet-5-5', 'realtime', 100,
-           1790000000000, 1, 20, 100, 1100, 1000, 1, 'actual', 1790000002000, 1790000002000, 1, 25,
-           100, 125, 1000, 'succeeded', 25, 100, 1790000000000, 1790000000500 + i * 10 FROM n;",
-    );
+    // 500 answers, each a tenth of its max_tokens long.
+    let (mut lengths, pace) = (Lengths::default(), Pace::default());
+    (0..500).for_each(|_| lengths.add(0.1));
+    let learned = serde_json::json!({
+        "lengths": lengths,
+        "input": { "answers": 100.0, "bytes": 10_000.0, "tokens": 2_500.0 },
+        "pace": pace,
+    });
+    let rows = ["", "default"].map(|queue| {
+        format!("('{queue}', 'claude-sonnet-5-5', 500, 0.1, 4, NULL, NULL, '{learned}', 1)")
+    });
+    sql(&stage.database(), &format!("INSERT INTO estimates VALUES {}", rows.join(",")));
     let out = stage.run(&["plan"]);
     assert_eq!(out.err, "");
     let tokens = lines(&out.out)[0]["output_tokens"].as_i64().expect("a number");
