@@ -1,6 +1,7 @@
 //! The cases: a provider, what claudeq is told of it, and what is expected.
 
-use crate::workload::{Job, jobs};
+use crate::rivals::{self, Rival};
+use crate::workload::{Job, MODEL, jobs};
 use crate::world::{Other, START, World};
 use claudeq::clock::Clock;
 use claudeq::config::{Config, Overrides};
@@ -11,8 +12,8 @@ use claudeq::simulator::{
 use claudeq::store::{NewJob, Store};
 use std::path::Path;
 
-/// The model everything is asked of.
-const MODEL: &str = "claude-sonnet-5";
+/// Every case has the same jobs, as far as it has so many.
+const WORK_SEED: u64 = 7;
 
 /// One line of the table.
 pub(crate) struct Case {
@@ -122,22 +123,12 @@ pub(crate) fn all() -> Vec<Case> {
 pub(crate) async fn run(case: &Case) -> anyhow::Result<Row> {
     let watch = Clock::system();
     let dir = tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "." })?;
-    let work = jobs(case.count, case.spread, 7);
+    let work = jobs(case.count, case.spread, WORK_SEED);
     let config = config(case, dir.path())?;
     Store::create(&config.database, false).await?.close().await;
     insert(&config.database, &work).await?;
     let clock = Clock::manual(START);
-    let simulator = Sim {
-        pools: vec![PoolConfig {
-            name: "all".into(),
-            models: vec!["*".into()],
-            limits: case.limits.clone(),
-        }],
-        faults: case.faults.clone(),
-        seed: 11,
-        ..Sim::default()
-    };
-    let provider = Offline::new(simulator, clock.clone())?;
+    let provider = Offline::new(simulator(case), clock.clone())?;
     let mut world = World::new(config.clone(), provider, clock, 3);
     if case.others > 0.0 {
         world.share_with(other(case));
@@ -159,6 +150,45 @@ pub(crate) async fn run(case: &Case) -> anyhow::Result<Row> {
             watch.monotonic().as_secs_f64()
         ),
     })
+}
+
+/// The clients that people write, against the limits of the second case.
+pub(crate) fn rivals() -> anyhow::Result<Vec<(&'static str, Row)>> {
+    let case = base("", 0.0, 0);
+    let window = Rival::RollingWindow {
+        input: case.limits.input_tokens_per_minute.unwrap_or(0),
+        output: case.limits.output_tokens_per_minute.unwrap_or(0),
+    };
+    let all = [
+        ("semaphore 10, 5 retries", Rival::Semaphore { permits: 10, retries: 5 }),
+        ("semaphore 50, 5 retries", Rival::Semaphore { permits: 50, retries: 5 }),
+        ("semaphore 200, 5 retries", Rival::Semaphore { permits: 200, retries: 5 }),
+        ("rolling window over max_tokens, corrected", window),
+    ];
+    let work = jobs(case.count, case.spread, WORK_SEED);
+    let row = |(name, rival)| {
+        let clock = Clock::manual(START);
+        let provider = Offline::new(simulator(&case), clock.clone())?;
+        let outcome = rivals::run(rival, &provider, &clock, &work);
+        let took = outcome.took.0 as f64 / 1_000.0;
+        let part = optimum(&case, &work) / took;
+        let note = format!("{took:.1} s");
+        Ok((name, Row { part, refused: outcome.refused, lost: outcome.lost, note }))
+    };
+    all.into_iter().map(row).collect()
+}
+
+fn simulator(case: &Case) -> Sim {
+    Sim {
+        pools: vec![PoolConfig {
+            name: "all".into(),
+            models: vec!["*".into()],
+            limits: case.limits.clone(),
+        }],
+        faults: case.faults.clone(),
+        seed: 11,
+        ..Sim::default()
+    }
 }
 
 /// Seconds: (demand − burst) ÷ rate, where it takes longest.

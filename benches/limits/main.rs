@@ -13,6 +13,7 @@
 )]
 
 mod cases;
+mod rivals;
 mod workload;
 mod world;
 
@@ -32,6 +33,13 @@ fn main() -> anyhow::Result<()> {
             "{:<44} {:>8.3} {:>8.3} {:>6} {:>6} {:>6}  {}",
             case.name, row.part, case.part, row.refused, case.refused, row.lost, row.note
         );
+    }
+    if only.is_empty() || only.iter().any(|only| "rivals".contains(only.as_str())) {
+        println!("\nthe same 1,500 jobs by clients without a ledger:");
+        for (name, row) in cases::rivals()? {
+            let cases::Row { part, refused, lost, note } = row;
+            println!("{name:<44} {part:>8.3} {:>8} {refused:>6} {:>6} {lost:>6}  {note}", "", "");
+        }
     }
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 use claudeq::clock::Entropy;
 
+/// The model everything is asked of.
+pub(crate) const MODEL: &str = "claude-sonnet-5";
 /// Bytes a token of the prompts takes.
 const BYTES_PER_TOKEN: f64 = 3.5;
 
@@ -10,6 +12,8 @@ const BYTES_PER_TOKEN: f64 = 3.5;
 pub(crate) struct Job {
     /// Its prompt; markers in it tell the simulator what to answer.
     pub prompt: String,
+    /// The whole request, for clients that have no queue.
+    pub body: String,
     /// Its `max_tokens`.
     pub max_tokens: u64,
     /// Input the provider will count.
@@ -35,7 +39,13 @@ fn job(number: usize, spread: f64, dice: &Entropy) -> Job {
     let bytes = (input * per_token).round() as usize;
     let missing = bytes.saturating_sub(prompt.len());
     prompt.push_str(&"x".repeat(missing));
-    Job { prompt, max_tokens, input: input as u64, output: output as u64 }
+    let body = serde_json::json!({
+        "model": MODEL,
+        "max_tokens": max_tokens,
+        "messages": [{ "role": "user", "content": prompt }],
+    });
+    let (input, output) = (input as u64, output as u64);
+    Job { prompt, body: body.to_string(), max_tokens, input, output }
 }
 
 fn log_normal(mean: f64, sigma: f64, dice: &Entropy) -> f64 {
