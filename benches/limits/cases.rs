@@ -1,7 +1,7 @@
 //! The cases: a provider, what claudeq is told of it, and what is expected.
 
 use crate::rivals::{self, Rival};
-use crate::workload::{Job, MODEL, jobs};
+use crate::workload::{Job, jobs};
 use crate::world::{Other, START, World};
 use claudeq::clock::Clock;
 use claudeq::config::{Config, Overrides};
@@ -12,6 +12,8 @@ use claudeq::simulator::{
 use claudeq::store::{NewJob, Store};
 use std::path::Path;
 
+/// The model everything is asked of.
+pub(crate) const MODEL: &str = "claude-sonnet-5";
 /// Every case has the same jobs, as far as it has so many.
 const WORK_SEED: u64 = 7;
 
@@ -172,6 +174,8 @@ pub(crate) fn rivals() -> anyhow::Result<Vec<(&'static str, Row)>> {
         let outcome = rivals::run(rival, &provider, &clock, &work);
         let took = outcome.took.0 as f64 / 1_000.0;
         let part = optimum(&case, &work) / took;
+        // What was lost needs no time.
+        let part = if outcome.lost > 0 { f64::NAN } else { part };
         let note = format!("{took:.1} s");
         Ok((name, Row { part, refused: outcome.refused, lost: outcome.lost, note }))
     };

@@ -4,6 +4,7 @@
 //! They have no database, no turns and no way between them and the provider: all of that counts in
 //! their favour.
 
+use crate::cases::MODEL;
 use crate::workload::Job;
 use claudeq::clock::{Clock, Entropy};
 use claudeq::domain::time::{Millis, Timestamp};
@@ -62,6 +63,7 @@ impl Window {
 
 /// Offers all jobs at once and runs until none is left.
 pub(crate) fn run(rival: Rival, provider: &Offline, clock: &Clock, work: &[Job]) -> Outcome {
+    let bodies: Vec<String> = work.iter().map(body).collect();
     let begun = clock.now();
     let dice = Entropy::seeded(5);
     let mut waiting: VecDeque<(usize, u32)> = (0..work.len()).map(|job| (job, 0)).collect();
@@ -75,7 +77,7 @@ pub(crate) fn run(rival: Rival, provider: &Offline, clock: &Clock, work: &[Job])
             }
             waiting.pop_front();
             in_flight += 1;
-            let answer = provider.arrive(work[job].body.as_bytes());
+            let answer = provider.arrive(bodies[job].as_bytes());
             let answered = answer.filter(|answer| answer.status == 200);
             let Some(answer) = answered else {
                 outcome.refused += 1;
@@ -118,6 +120,15 @@ pub(crate) fn run(rival: Rival, provider: &Offline, clock: &Clock, work: &[Job])
             }
         }
     }
+}
+
+fn body(job: &Job) -> String {
+    let body = serde_json::json!({
+        "model": MODEL,
+        "max_tokens": job.max_tokens,
+        "messages": [{ "role": "user", "content": job.prompt }],
+    });
+    body.to_string()
 }
 
 fn allows(rival: Rival, in_flight: usize, window: &mut Window, job: &Job, now: Timestamp) -> bool {

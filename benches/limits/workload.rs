@@ -2,8 +2,6 @@
 
 use claudeq::clock::Entropy;
 
-/// The model everything is asked of.
-pub(crate) const MODEL: &str = "claude-sonnet-5";
 /// Bytes a token of the prompts takes.
 const BYTES_PER_TOKEN: f64 = 3.5;
 
@@ -12,8 +10,6 @@ const BYTES_PER_TOKEN: f64 = 3.5;
 pub(crate) struct Job {
     /// Its prompt; markers in it tell the simulator what to answer.
     pub prompt: String,
-    /// The whole request, for clients that have no queue.
-    pub body: String,
     /// Its `max_tokens`.
     pub max_tokens: u64,
     /// Input the provider will count.
@@ -39,13 +35,8 @@ fn job(number: usize, spread: f64, dice: &Entropy) -> Job {
     let bytes = (input * per_token).round() as usize;
     let missing = bytes.saturating_sub(prompt.len());
     prompt.push_str(&"x".repeat(missing));
-    let body = serde_json::json!({
-        "model": MODEL,
-        "max_tokens": max_tokens,
-        "messages": [{ "role": "user", "content": prompt }],
-    });
     let (input, output) = (input as u64, output as u64);
-    Job { prompt, body: body.to_string(), max_tokens, input, output }
+    Job { prompt, max_tokens, input, output }
 }
 
 fn log_normal(mean: f64, sigma: f64, dice: &Entropy) -> f64 {
