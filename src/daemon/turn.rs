@@ -120,9 +120,7 @@ async fn settle(
         let call = &one.lease.reservation;
         let job = one.lease.job;
         let probed = ledger.gate(&call.pool).is_some_and(|gate| gate.is_probe(call.reserved_at));
-        // First what its headers say: they belong to the call while it is in flight.
-        ledger.learn(job, call, &one.reply, jitter, now);
-        ledger.settle(job, call, &ending.settlement, now);
+        ledger.end(job, call, &one.reply, &ending.settlement, jitter, now);
         ledger.learn_size(job, call, lesson(one, &ending).as_ref(), now);
         if let Some(gate) = ledger.gate(&call.pool).filter(|_| probed) {
             give_way(&mut ending, gate, now);

@@ -232,6 +232,11 @@ fn consider(
             situation.free_permits -= 1;
             plan.starts.push(Start { job: candidate.job, reservation: call });
         }
+        Check::Enough(dimension) => {
+            let blocked = Blocked { reason: dimension.into(), ready_at: None };
+            closed.insert(pool.name.clone(), blocked);
+            plan.hold_back(candidate, blocked, false);
+        }
         Check::Wait(blocked) => {
             let waits = waits_for(candidate, blocked, now);
             if waits {

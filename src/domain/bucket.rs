@@ -280,7 +280,8 @@ impl Bucket {
     /// When the mirror thought otherwise, an unknown burst is halved.
     pub fn empty(&mut self, now: Timestamp) {
         self.touch(now);
-        let surprised = self.available(now) > 0;
+        // What the calls in flight may still write is no reason to have expected it.
+        let surprised = self.level > 0;
         self.level = self.level.min(0);
         if let Burst::Learned { span, .. } = self.burst {
             let span = if surprised { Millis(span.0 / 2).max(SHORTEST_BURST) } else { span };

@@ -30,6 +30,9 @@ pub struct Blocked {
 pub enum Check {
     /// Yes.
     Go,
+    /// Not now, nor any other of its pool: enough calls are in flight for what this limit lets
+    /// through.
+    Enough(Dimension),
     /// Not now.
     Wait(Blocked),
     /// A budget stands before it and nobody can say what it costs: a person must decide.
@@ -137,10 +140,10 @@ impl Ledger {
             let ready_at = Some(now + ramp);
             return Check::Wait(Blocked { reason: Reason::Provider, ready_at });
         }
-        let prospect = self.sizes.prospect(&call.queue, &call.model);
-        if !pool.has_use_for_more(now) {
-            return Check::Wait(Blocked { reason: Reason::Provider, ready_at: None });
+        if let Some(dimension) = pool.has_enough(now) {
+            return Check::Enough(dimension);
         }
+        let prospect = self.sizes.prospect(&call.queue, &call.model);
         let outlook = Flow::new(call, prospect).outlook(now);
         let waits = pool
             .meters
@@ -200,6 +203,26 @@ impl Ledger {
         pool.adopt(job, call, Flow::new(call, Prospect::default()), now);
     }
 
+    /// A call is over: what its headers say, its settlement, and what its end means.
+    ///
+    /// In this order: headers are compared with the level while the call still counts as in flight,
+    /// and a limit that refused it stays empty although the call gives its own part back.
+    pub fn end(
+        &mut self,
+        job: JobId,
+        call: &Reservation,
+        reply: &Reply,
+        settlement: &Settlement,
+        jitter: Unit,
+        now: Timestamp,
+    ) {
+        if let Some(pool) = self.pool_mut(&call.pool) {
+            pool.observe(job, &reply.limits, now);
+        }
+        self.settle(job, call, settlement, now);
+        self.learn(call, reply, jitter, now);
+    }
+
     /// Ends a call's reservation.
     pub fn settle(&mut self, job: JobId, call: &Reservation, end: &Settlement, now: Timestamp) {
         for budget in self.budgets.iter_mut().filter(|budget| budget.spec.covers(&call.queue)) {
@@ -239,20 +262,12 @@ impl Ledger {
     }
 
     /// What a reply says about the provider, the account and the pool, beside its cost.
-    pub fn learn(
-        &mut self,
-        job: JobId,
-        call: &Reservation,
-        reply: &Reply,
-        jitter: Unit,
-        now: Timestamp,
-    ) {
+    fn learn(&mut self, call: &Reservation, reply: &Reply, jitter: Unit, now: Timestamp) {
         let sent_at = call.reserved_at;
         self.learn_account(reply, sent_at, now);
         let Some(pool) = self.pool_mut(&call.pool) else {
             return;
         };
-        pool.observe(job, &reply.limits, now);
         match &reply.outcome {
             Outcome::Completed(_) => {
                 pool.trust = pool.trust.saturating_add(1);

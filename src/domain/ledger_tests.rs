@@ -78,8 +78,7 @@ fn fail(kind: FailureKind) -> Outcome {
 
 fn end(ledger: &mut Ledger, call: &Reservation, outcome: Outcome, now: Timestamp) {
     let reply = reply(outcome, now);
-    ledger.settle(JOB, call, &Settlement::of(&reply, call), now);
-    ledger.learn(JOB, call, &reply, Unit::ZERO, now);
+    ledger.end(JOB, call, &reply, &Settlement::of(&reply, call), Unit::ZERO, now);
 }
 
 fn available(ledger: &Ledger, now: Timestamp) -> Vec<i64> {
@@ -120,8 +119,7 @@ fn limits_are_taken_from_the_first_headers() {
         seen(Dimension::OutputTokens, 80_000),
         seen(Dimension::Tokens, 480_000),
     ];
-    ledger.settle(JOB, &first, &Settlement::of(&first_reply, &first), T0);
-    ledger.learn(JOB, &first, &first_reply, Unit::ZERO, T0);
+    ledger.end(JOB, &first, &first_reply, &Settlement::of(&first_reply, &first), Unit::ZERO, T0);
     let learned: Vec<(Dimension, i64)> =
         ledger.pools[0].spec.limits.iter().map(|limit| (limit.dimension, limit.amount)).collect();
     assert_eq!(
@@ -145,8 +143,7 @@ fn a_learned_limit_follows_the_provider() {
         let mut seen = reply(answer(1, 1), T0);
         let dimension = Dimension::Requests;
         seen.limits = vec![ObservedLimit { dimension, limit: amount, remaining: None }];
-        ledger.settle(JOB, &one, &Settlement::of(&seen, &one), T0);
-        ledger.learn(JOB, &one, &seen, Unit::ZERO, T0);
+        ledger.end(JOB, &one, &seen, &Settlement::of(&seen, &one), Unit::ZERO, T0);
         let pool = &ledger.pools[0];
         assert_eq!((pool.spec.limits[0].amount, pool.meters[0].capacity()), (amount, capacity));
         assert_eq!(pool.meters.len(), 1);
@@ -215,8 +212,7 @@ fn others_on_the_same_key_lower_the_level() {
     let mut seen = reply(answer(1, 1), T0);
     let dimension = Dimension::Requests;
     seen.limits = vec![ObservedLimit { dimension, limit: 1_000, remaining: Some(300) }];
-    ledger.settle(JOB, &one, &Settlement::of(&seen, &one), T0);
-    ledger.learn(JOB, &one, &seen, Unit::ZERO, T0);
+    ledger.end(JOB, &one, &seen, &Settlement::of(&seen, &one), Unit::ZERO, T0);
     assert_eq!(
         available(&ledger, T0),
         [301],
@@ -278,6 +274,97 @@ fn calls_that_we_break_off_say_nothing_of_the_provider() {
         end(&mut ledger, &one, Outcome::Unknown(broken_off), T0);
     }
     assert_eq!(ledger.check(&one, false, T0), Check::Go);
+}
+
+fn refusal(limit: Option<Dimension>, ramp: bool) -> Outcome {
+    fail(FailureKind::RateLimited { retry_after: Some(Millis::SECOND), limit, ramp })
+}
+
+#[test]
+fn a_limit_that_refused_stays_empty_although_the_call_gives_its_part_back() {
+    let limits = vec![minute(Dimension::Requests, 100), minute(Dimension::InputTokens, 10_000)];
+    let mut ledger = ledger(limits);
+    let one = call(&mut ledger, 2_000, 10, T0);
+    ledger.reserve(JOB, &one);
+    end(&mut ledger, &one, refusal(Some(Dimension::InputTokens), false), T0);
+    assert_eq!(available(&ledger, T0), [100, 0]);
+}
+
+#[test]
+fn a_refusal_that_nobody_expected_halves_an_unknown_burst_while_calls_write() {
+    let spec = LimitSpec {
+        algorithm: Algorithm::Bucket { burst: None },
+        ..minute(Dimension::OutputTokens, 60_000)
+    };
+    let mut ledger = ledger(vec![spec]);
+    let capacity = ledger.pools[0].meters[0].capacity();
+    // More is expected of the calls in flight than there is, but it is not written yet.
+    for number in 0..20 {
+        let one = call(&mut ledger, 10, capacity / 10, T0);
+        ledger.reserve(JobId(100 + number), &one);
+    }
+    let one = call(&mut ledger, 10, 10, T0);
+    ledger.reserve(JOB, &one);
+    end(&mut ledger, &one, refusal(Some(Dimension::OutputTokens), false), T0);
+    assert_eq!(ledger.pools[0].meters[0].capacity(), capacity / 2);
+}
+
+#[test]
+fn a_ramp_limit_lowers_the_slope_and_no_level() {
+    let mut ledger = ledger(vec![minute(Dimension::Requests, 6_000)]);
+    let one = call(&mut ledger, 10, 10, T0);
+    for number in 0..100 {
+        ledger.reserve(JobId(100 + number), &one);
+    }
+    ledger.reserve(JOB, &one);
+    let before = available(&ledger, T0)[0];
+    end(&mut ledger, &one, refusal(None, true), T0);
+    assert_eq!(available(&ledger, T0), [before + 1], "the refused call gave its own back");
+    // The pause is over, a probe went through, and calls begin at half of the rate before.
+    let later = T0 + Millis::from_secs(3);
+    ledger.reserve(JOB, &Reservation { reserved_at: later, ..one.clone() });
+    end(&mut ledger, &one, answer(10, 10), later);
+    let blocked = ledger.check(&one, false, later);
+    assert!(
+        matches!(blocked, Check::Wait(Blocked { reason: Reason::Provider, ready_at: Some(_) })),
+        "{blocked:?}"
+    );
+}
+
+#[test]
+fn enough_calls_in_flight_stop_the_pool_and_name_the_limit() {
+    let mut ledger = ledger(vec![minute(Dimension::Requests, 600)]);
+    for number in 0..20 {
+        let one = call(&mut ledger, 10, 10, T0);
+        ledger.reserve(JobId(number), &one);
+        let later = T0 + Millis::SECOND;
+        let reply = reply(answer(10, 10), later);
+        let settlement = Settlement::of(&reply, &one);
+        ledger.end(JobId(number), &one, &reply, &settlement, Unit::ZERO, later);
+    }
+    // Ten a second, and each takes a second: twenty are enough, and those that are stored up.
+    let later = T0 + Millis::SECOND;
+    let one = Reservation { reserved_at: later, ..call(&mut ledger, 10, 10, later) };
+    let mut number = 100;
+    while ledger.check(&one, false, later) == Check::Go {
+        ledger.reserve(JobId(number), &one);
+        number += 1;
+    }
+    assert!(available(&ledger, later)[0] > 0, "the limit itself would let it go");
+    assert_eq!(ledger.check(&one, false, later), Check::Enough(Dimension::Requests));
+}
+
+#[test]
+fn a_days_limit_counts_calls_in_flight_in_full_and_is_used_to_its_end() {
+    let mut ledger = ledger(vec![limit(Dimension::Tokens, Per::Day, 10_000)]);
+    let one = call(&mut ledger, 1_000, 8_000, T0);
+    ledger.reserve(JOB, &one);
+    let later = T0 + Millis::HOUR;
+    ledger.foresee(later);
+    let small = call(&mut ledger, 500, 500, later);
+    assert_eq!(ledger.check(&small, false, later), Check::Go, "9,000 and 1,000");
+    let large = call(&mut ledger, 500, 501, later);
+    assert!(matches!(ledger.check(&large, false, later), Check::Wait(_)));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! More would only pile up before a provider that has become slow.
 
+use super::limit::Dimension;
 use super::pool::Meter;
 use super::reservation::Amounts;
 use super::time::{Millis, Timestamp};
@@ -35,26 +36,25 @@ impl Need {
         mean(&mut self.took_ms, took.0);
     }
 
-    /// Calls in flight that are of use under these limits; what is stored up may go at once.
-    pub fn calls(&self, meters: &[Meter], now: Timestamp) -> f64 {
+    /// Calls in flight that are of use under these limits, and the one that allows fewest; what is
+    /// stored up may go at once. `None`: too little is known.
+    pub fn calls(&self, meters: &[Meter], now: Timestamp) -> Option<(f64, Dimension)> {
         if self.answers < ENOUGH {
-            return f64::INFINITY;
+            return None;
         }
-        let mean = |meter: &Meter| {
-            use super::limit::Dimension;
-            match meter.spec.dimension {
+        let calls = meters.iter().map(|meter| {
+            let dimension = meter.spec.dimension;
+            let mean = match dimension {
                 Dimension::Requests => 1.0,
                 Dimension::InputTokens => self.input_tokens,
                 Dimension::OutputTokens => self.output_tokens,
                 Dimension::Tokens => self.input_tokens + self.output_tokens,
-            }
-        };
-        let calls = meters.iter().map(|meter| {
+            };
             let refilled = real(meter.spec.amount) * self.took_ms / real(meter.spec.per.span().0);
             let stored = real(meter.available(now).max(0));
-            (stored + TIMES * refilled) / mean(meter).max(1.0)
+            (((stored + TIMES * refilled) / mean.max(1.0)).max(LEAST), dimension)
         });
-        calls.fold(f64::INFINITY, f64::min).max(LEAST)
+        calls.min_by(|(one, _), (other, _)| one.total_cmp(other))
     }
 }
 
@@ -66,7 +66,7 @@ fn real(number: i64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::limit::{Algorithm, Dimension, LimitSource, LimitSpec, Per};
+    use crate::domain::limit::{Algorithm, LimitSource, LimitSpec, Per};
 
     const T0: Timestamp = Timestamp(1_700_000_000_000);
 
@@ -84,13 +84,15 @@ mod tests {
     #[test]
     fn twice_what_the_limit_lets_through_in_a_calls_time() {
         let mut need = Need::default();
-        assert_eq!(need.calls(&[output(60_000)], T0), f64::INFINITY);
+        assert_eq!(need.calls(&[output(60_000)], T0), None);
         let amounts = Amounts { requests: 1, input_tokens: 900, output_tokens: 100 };
         (0..50).for_each(|_| need.answered(&amounts, Millis::from_secs(4)));
         // 6,000 are stored, twice 4,000 come in four seconds, 100 a call.
-        assert!((need.calls(&[output(60_000)], T0) - 140.0).abs() < 1.0);
-        assert!((need.calls(&[output(600)], T0) - LEAST).abs() < f64::EPSILON);
-        assert_eq!(need.calls(&[], T0), f64::INFINITY);
+        let (calls, dimension) = need.calls(&[output(60_000)], T0).unwrap();
+        assert!((calls - 140.0).abs() < 1.0, "{calls}");
+        assert_eq!(dimension, Dimension::OutputTokens);
+        assert_eq!(need.calls(&[output(600)], T0), Some((LEAST, Dimension::OutputTokens)));
+        assert_eq!(need.calls(&[], T0), None);
     }
 
     #[test]
@@ -98,8 +100,9 @@ mod tests {
         let mut need = Need::default();
         let amounts = Amounts { requests: 1, input_tokens: 900, output_tokens: 100 };
         (0..50).for_each(|_| need.answered(&amounts, Millis::from_secs(4)));
-        let before = need.calls(&[output(60_000)], T0);
+        let (before, _) = need.calls(&[output(60_000)], T0).unwrap();
         (0..200).for_each(|_| need.answered(&amounts, Millis::from_secs(40)));
-        assert!(need.calls(&[output(60_000)], T0) > 5.0 * before);
+        let (after, _) = need.calls(&[output(60_000)], T0).unwrap();
+        assert!(after > 5.0 * before, "{before} and {after}");
     }
 }

@@ -236,11 +236,12 @@ impl Pool {
     }
 
     fn hold(&mut self) {
-        let (held, mode) = (self.production.held(), self.spec.output_mode);
+        let (held, expected) = (self.production.held(), self.production.expected());
+        let mode = self.spec.output_mode;
         for meter in self.meters.iter_mut().filter(|meter| meter.counts_output(mode)) {
             match &mut meter.level {
                 Level::Bucket(bucket) => bucket.set_held(held),
-                Level::Window(window) => window.set_held(held),
+                Level::Window(window) => window.set_held(expected),
             }
         }
     }
@@ -260,6 +261,12 @@ impl Pool {
                 Level::Window(window) => window.wait(debit, now),
             };
         }
+        if let Level::Window(window) = &meter.level
+            && meter.spec.per != Per::Minute
+        {
+            // Nothing worth foreseeing leaves an hour or a day while a call runs.
+            return window.wait(call.expected.of(meter.spec.dimension), now);
+        }
         // What would never fit goes alone, when nothing is missing.
         if meter.is_untouched(now) && self.production.is_idle() {
             return Some(Millis::ZERO);
@@ -277,9 +284,10 @@ impl Pool {
         })
     }
 
-    /// Whether a further call in flight can be of use.
-    pub(super) fn has_use_for_more(&self, now: Timestamp) -> bool {
-        f64::from(self.in_flight) < self.need.calls(&self.meters, now)
+    /// The limit for which enough calls are in flight: a further one would be of no use.
+    pub(super) fn has_enough(&self, now: Timestamp) -> Option<Dimension> {
+        let (calls, dimension) = self.need.calls(&self.meters, now)?;
+        (f64::from(self.in_flight) >= calls).then_some(dimension)
     }
 
     /// Tokens off a limit's level for calls that are not settled.

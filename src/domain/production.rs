@@ -253,6 +253,11 @@ impl Production {
         self.flows.values().map(|flow| (flow.expected - flow.taken).max(0)).sum()
     }
 
+    /// Tokens that the reservations expected, also of what is written already.
+    pub fn expected(&self) -> i64 {
+        self.flows.values().map(|flow| flow.expected).sum()
+    }
+
     /// How far off `taken` may be: what is written while an event is on its way, or all that is
     /// expected of calls whose speed nobody knows.
     pub fn doubt(&self) -> i64 {
