@@ -5,7 +5,7 @@ use crate::workload::{Job, jobs};
 use crate::world::{Other, START, World};
 use claudeq::clock::Clock;
 use claudeq::config::{Config, Overrides};
-use claudeq::domain::time::Millis;
+use claudeq::domain::time::{Millis, Timestamp};
 use claudeq::simulator::{
     Algorithm, Config as Sim, FaultRule, Kind, LimitSet, Offline, OutputMode, PoolConfig,
 };
@@ -117,7 +117,12 @@ pub(crate) fn all() -> Vec<Case> {
             kill_after: Some((Millis::from_secs(90), Millis::from_secs(2))),
             ..base("SIGKILL in the middle, restart", 0.0, 0)
         },
-        Case { spread: 0.3, ..base("wrong input estimate, sigma 0.3", 0.95, 5) },
+        Case {
+            spread: 0.3,
+            // Else output would bind, and wrong estimates would cost nothing.
+            limits: LimitSet { output_tokens_per_minute: Some(200_000), ..large() },
+            ..base("wrong input estimate, sigma 0.3, input binds", 0.95, 5)
+        },
     ]
 }
 
@@ -129,16 +134,19 @@ pub(crate) async fn run(case: &Case) -> anyhow::Result<Row> {
     let config = config(case, dir.path())?;
     Store::create(&config.database, false).await?.close().await;
     insert(&config.database, &work).await?;
-    let clock = Clock::manual(START);
-    let provider = Offline::new(simulator(case), clock.clone())?;
-    let mut world = World::new(config.clone(), provider, clock, 3);
+    let mut world = World::new(config, simulator(case), 3).await?;
     if case.others > 0.0 {
         world.share_with(other(case));
     }
-    let outcome = world.run(case.kill_after).await?;
+    if let Some((after, pause)) = case.kill_after {
+        world.run(|world| world.now() >= START + after).await?;
+        world.kill(pause).await?;
+    }
+    world.run(|_| false).await?;
+    let outcome = world.outcome;
     let store = Store::open(world.database()).await?;
     let succeeded = usize::try_from(store.counts().await?.succeeded)?;
-    let took = outcome.took.0 as f64 / 1_000.0;
+    let took = seconds(outcome.last_end);
     let repeated = outcome.calls as usize - succeeded;
     Ok(Row {
         part: optimum(case, &work) / took,
@@ -146,7 +154,7 @@ pub(crate) async fn run(case: &Case) -> anyhow::Result<Row> {
         lost: case.count - succeeded,
         note: format!(
             "{took:.1} s (last start {:.1}), {} turns, {repeated} repeated, {} at the kill, {:.1} s real",
-            outcome.last_start.0 as f64 / 1_000.0,
+            seconds(outcome.last_start),
             outcome.turns,
             outcome.killed,
             watch.monotonic().as_secs_f64()
@@ -193,6 +201,11 @@ fn simulator(case: &Case) -> Sim {
         seed: 11,
         ..Sim::default()
     }
+}
+
+/// Seconds from the beginning.
+fn seconds(at: Timestamp) -> f64 {
+    at.since(START).0 as f64 / 1_000.0
 }
 
 /// Seconds: (demand − burst) ÷ rate, where it takes longest.

@@ -15,6 +15,7 @@
 mod cases;
 mod rivals;
 mod workload;
+#[expect(dead_code, reason = "the tests ask for more")]
 mod world;
 
 fn main() -> anyhow::Result<()> {

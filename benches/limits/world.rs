@@ -1,5 +1,7 @@
 //! A daemon and a provider in one virtual time: the real turns, ledger and store on one side, the
 //! simulator's limits on the other, and nothing in between but two spans of way.
+//!
+//! The tests of `tests/it/simulation` and `tests/it/forecast` live in it, too.
 
 use claudeq::claude::given::{broken_at, reply_to};
 use claudeq::clock::{Clock, Entropy};
@@ -9,11 +11,10 @@ use claudeq::daemon::stepper::{End, Started, Step, Stepper};
 use claudeq::domain::attempt::{Progress, Reply};
 use claudeq::domain::job::{AttemptId, JobId};
 use claudeq::domain::time::{Millis, Timestamp};
-use claudeq::simulator::Offline;
+use claudeq::simulator::{Config as Sim, Offline};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
 
 /// From a commit to the request's arrival, and from the provider back.
 const WAY: Millis = Millis(25);
@@ -30,9 +31,9 @@ pub(crate) const START: Timestamp = Timestamp(1_790_812_800_000);
 /// A client that is not ours and uses the same key.
 pub(crate) struct Other {
     /// One request each so often.
-    pub every: Millis,
+    pub(crate) every: Millis,
     /// Its body.
-    pub body: String,
+    pub(crate) body: String,
 }
 
 /// Something that happens to a call.
@@ -44,46 +45,49 @@ enum Event {
 }
 
 struct Flight {
-    job: JobId,
     started: Started,
     reply: Option<Reply>,
-    /// When its first token comes to us, and how many follow until its end.
-    writes: Option<(Timestamp, Timestamp, u64)>,
+    /// When its first token comes to us, its end, and the tokens between.
+    writes: Option<(Timestamp, Timestamp, i64)>,
 }
 
-/// What came of it.
-#[derive(Clone, Debug, Default)]
+/// What has come of it so far.
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Outcome {
-    /// From the first turn to the last answer.
-    pub took: Millis,
+    /// Jobs that have ended.
+    pub(crate) ended: usize,
     /// Calls made.
-    pub calls: u64,
+    pub(crate) calls: u64,
+    /// Of these, the ones that a limit refused.
+    pub(crate) refused: u64,
     /// Calls that were in flight at kills.
-    pub killed: u64,
+    pub(crate) killed: u64,
     /// Turns taken.
-    pub turns: u64,
-    /// From the first turn to the last call's start.
-    pub last_start: Millis,
-    /// Of the calls, those that were refused by a limit.
-    pub refused: u64,
+    pub(crate) turns: u64,
+    /// When the last call started.
+    pub(crate) last_start: Timestamp,
+    /// When the last answer came.
+    pub(crate) last_end: Timestamp,
 }
 
 /// The world.
 pub(crate) struct World {
+    pub(crate) outcome: Outcome,
     clock: Clock,
     options: Options,
     provider: Offline,
-    daemon: Option<Stepper>,
+    daemon: Stepper,
     events: BinaryHeap<Reverse<(Timestamp, Event)>>,
     flights: HashMap<AttemptId, Flight>,
-    ended: Vec<End>,
+    over: Vec<End>,
     other: Option<Other>,
-    outcome: Outcome,
+    next_turn: Timestamp,
 }
 
 impl World {
-    /// Nothing has begun.
-    pub(crate) fn new(config: Config, provider: Offline, clock: Clock, seed: u64) -> World {
+    /// A daemon has started, and nothing else has happened.
+    pub(crate) async fn new(config: Config, simulator: Sim, seed: u64) -> anyhow::Result<World> {
+        let clock = Clock::manual(START);
         let options = Options {
             config,
             key: "none".to_owned().into(),
@@ -94,17 +98,18 @@ impl World {
             host: "virtual".into(),
             reload: None,
         };
-        World {
+        Ok(World {
+            outcome: Outcome { last_start: START, last_end: START, ..Outcome::default() },
+            daemon: Stepper::start(&options).await?,
+            provider: Offline::new(simulator, clock.clone())?,
             clock,
             options,
-            provider,
-            daemon: None,
             events: BinaryHeap::new(),
             flights: HashMap::new(),
-            ended: Vec::new(),
+            over: Vec::new(),
             other: None,
-            outcome: Outcome::default(),
-        }
+            next_turn: START,
+        })
     }
 
     /// Lets another client use the key, for as long as the world turns.
@@ -113,184 +118,151 @@ impl World {
         self.other = Some(other);
     }
 
-    /// Where its database is now.
+    /// Now.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The daemon at work.
+    pub(crate) fn daemon(&self) -> &Stepper {
+        &self.daemon
+    }
+
+    /// The provider's own figures.
+    pub(crate) fn provider(&self) -> &Offline {
+        &self.provider
+    }
+
+    /// Where the database is; a kill moves it.
     pub(crate) fn database(&self) -> &Path {
         &self.options.config.database
     }
 
-    /// Runs until nothing is left, or until `kill_after` for the daemon to be killed and started
-    /// again `pause` later.
+    /// Goes on until nothing is left, which it says, or until `enough` says so after a turn.
     pub(crate) async fn run(
         &mut self,
-        kill_after: Option<(Millis, Millis)>,
-    ) -> anyhow::Result<Outcome> {
-        let begun = self.clock.now();
-        let mut kill = kill_after;
-        self.daemon = Some(Stepper::start(&self.options).await?);
-        let mut next_turn = begun;
-        let mut last_end = begun;
+        mut enough: impl FnMut(&World) -> bool,
+    ) -> anyhow::Result<bool> {
         loop {
-            if let Some((after, pause)) = kill
-                && self.clock.now() >= begun + after
-            {
-                kill = None;
-                self.kill().await?;
-                self.pass(pause);
-                self.daemon = Some(Stepper::start(&self.options).await?);
-                next_turn = self.clock.now();
-            }
-            let at = self.events.peek().map_or(next_turn, |Reverse((at, _))| next_turn.min(*at));
-            self.move_to(at);
-            let mut urgent = false;
-            while let Some(Reverse((at, event))) = self.events.peek().copied()
-                && at <= self.clock.now()
-            {
-                self.events.pop();
-                urgent |= self.happen(event, at);
-            }
-            let now = self.clock.now();
-            if urgent {
-                next_turn = next_turn.min(now);
-                last_end = now;
-            }
-            if now < next_turn {
+            let next = self.events.peek().map_or(self.next_turn, |Reverse((at, _))| *at);
+            self.move_to(next.min(self.next_turn));
+            self.happen_until(self.clock.now());
+            if self.clock.now() < self.next_turn {
                 continue;
             }
-            let step = self.turn().await?;
-            self.move_to(now + TURN);
-            let now = self.clock.now();
-            if step.left == 0 && self.flights.is_empty() {
-                break;
+            if self.turn().await? {
+                return Ok(true);
             }
-            next_turn = step.wake_at.map_or(now + TICK, |at| at.min(now + TICK)).max(now);
-            if std::env::var_os("TRACE").is_some() {
-                println!(
-                    "{:>8} left {:>5} in flight {:>3} +{:<3} held {:?} wake {:?}",
-                    now.since(begun).0,
-                    step.left,
-                    self.flights.len(),
-                    step.started.len(),
-                    step.held_back,
-                    step.wake_at.map(|at| at.since(now).0)
-                );
+            if enough(self) {
+                return Ok(false);
             }
-            if !step.started.is_empty() {
-                self.outcome.last_start = now.since(begun);
-            }
-            self.send(step);
         }
-        self.outcome.took = last_end.since(begun);
-        Ok(self.outcome.clone())
     }
 
-    async fn turn(&mut self) -> anyhow::Result<Step> {
+    /// One turn; whether that was all.
+    async fn turn(&mut self) -> anyhow::Result<bool> {
         let now = self.clock.now();
-        let progress: BTreeMap<JobId, Progress> = self
-            .flights
-            .values()
-            .filter(|flight| flight.started.stream)
-            .filter_map(|flight| Some((flight.job, seen(flight.writes?, now)?)))
+        let streams = self.flights.values().filter(|flight| flight.started.stream);
+        let progress: BTreeMap<JobId, Progress> = streams
+            .filter_map(|flight| Some((flight.started.job, shown(flight.writes?, now)?)))
             .collect();
-        let ended = std::mem::take(&mut self.ended);
+        let over = std::mem::take(&mut self.over);
+        let step = self.daemon.step(over, progress.into_iter().collect()).await?;
         self.outcome.turns += 1;
-        let daemon = self.daemon.as_mut().ok_or_else(|| anyhow::anyhow!("no daemon"))?;
-        Ok(daemon.step(ended, progress.into_iter().collect()).await?)
+        self.outcome.ended += step.ended.len();
+        self.move_to(now + TURN);
+        let now = self.clock.now();
+        self.next_turn = step.wake_at.map_or(now + TICK, |at| at.min(now + TICK)).max(now);
+        let left = step.left;
+        self.send(step);
+        Ok(left == 0 && self.flights.is_empty())
     }
 
     fn send(&mut self, step: Step) {
-        let arrival = self.clock.now() + WAY;
+        let now = self.clock.now();
         for started in step.started {
+            let attempt = started.attempt;
             self.outcome.calls += 1;
-            self.events.push(Reverse((arrival, Event::Arrives(started.attempt))));
-            let flight = Flight { job: started.job, started, reply: None, writes: None };
-            self.flights.insert(flight.started.attempt, flight);
+            self.outcome.last_start = now;
+            self.events.push(Reverse((now + WAY, Event::Arrives(attempt))));
+            self.flights.insert(attempt, Flight { started, reply: None, writes: None });
         }
     }
 
-    /// Whether it is a reason for a turn.
-    fn happen(&mut self, event: Event, at: Timestamp) -> bool {
-        match event {
-            Event::Arrives(attempt) => {
-                self.arrive(attempt, at);
-                false
-            }
-            Event::Ends(attempt) => match self.flights.remove(&attempt) {
-                Some(Flight { reply: Some(reply), started, writes, .. }) => {
-                    let bytes = |tokens| i64::try_from(tokens).unwrap_or(0) * BYTES_PER_TOKEN;
-                    let streamed = writes.filter(|_| started.stream);
-                    let streamed_bytes = streamed.map(|(_, _, tokens)| bytes(tokens));
-                    self.ended.push(End { attempt, reply, streamed_bytes });
-                    true
+    fn happen_until(&mut self, until: Timestamp) {
+        while let Some(Reverse((at, event))) = self.events.peek().copied()
+            && at <= until
+        {
+            self.events.pop();
+            self.move_to(at);
+            match event {
+                Event::Arrives(attempt) => self.arrive(attempt, at),
+                Event::Ends(attempt) => self.end(attempt, at),
+                Event::Other => {
+                    if let Some(other) = &self.other {
+                        self.provider.arrive(other.body.as_bytes());
+                        self.events.push(Reverse((at + other.every, Event::Other)));
+                    }
                 }
-                _ => false,
-            },
-            Event::Other => {
-                if let Some(other) = &self.other {
-                    self.provider.arrive(other.body.as_bytes());
-                    self.events.push(Reverse((at + other.every, Event::Other)));
-                }
-                false
             }
         }
+        self.move_to(until);
     }
 
     fn arrive(&mut self, attempt: AttemptId, at: Timestamp) {
         let Some(flight) = self.flights.get_mut(&attempt) else { return };
-        let response = self.provider.arrive(&flight.started.body);
-        let span = |span: Duration| Millis::from(span);
-        let (end, reply) = match response {
+        let (end, reply) = match self.provider.arrive(&flight.started.body) {
             None => (at + WAY, broken_at(at + WAY)),
             Some(response) => {
-                let first = at + span(response.first_token) + WAY;
-                let end = at + span(response.end) + WAY;
-                self.outcome.refused += u64::from(response.status == 429);
-                if response.status == 429 && std::env::var_os("TRACE").is_some() {
-                    println!("429 at {}: {}", at.since(START).0, response.body);
-                }
+                let first = at + response.first_token.into() + WAY;
+                let end = at + response.end.into() + WAY;
                 let head = if flight.started.stream { first } else { end };
-                flight.writes =
-                    (response.status == 200).then_some((first, end, response.output_tokens));
-                let reply = match response.lost {
-                    true => broken_at(end),
-                    false => {
-                        reply_to(response.status, &response.headers, &response.body, head, end)
-                    }
-                };
-                (end, reply)
+                let tokens = i64::try_from(response.output_tokens).unwrap_or(i64::MAX);
+                flight.writes = (response.status == 200).then_some((first, end, tokens));
+                self.outcome.refused += u64::from(response.status == 429);
+                let reply = reply_to(response.status, &response.headers, &response.body, head, end);
+                (end, if response.lost { broken_at(end) } else { reply })
             }
         };
         flight.reply = Some(reply);
         self.events.push(Reverse((end, Event::Ends(attempt))));
     }
 
-    /// As SIGKILL would: what is in flight is lost to us, not to the provider.
-    ///
-    /// A process never gives back the lock of a database: the next daemon gets a copy.
-    async fn kill(&mut self) -> anyhow::Result<()> {
-        if let Some(daemon) = self.daemon.take() {
-            daemon.kill().await;
-        }
-        let old = &mut self.options.config.database;
-        let new = old.with_extension(format!("{}.db", self.outcome.turns));
-        std::fs::copy(&old, &new)?;
-        *old = new;
-        self.outcome.killed += self.flights.len() as u64 + self.ended.len() as u64;
-        self.flights.clear();
-        self.ended.clear();
-        Ok(())
+    /// A daemon that was killed has no flights: their ends reach nobody.
+    fn end(&mut self, attempt: AttemptId, at: Timestamp) {
+        let Some(Flight { started, reply: Some(reply), writes }) = self.flights.remove(&attempt)
+        else {
+            return;
+        };
+        let streamed = writes.filter(|_| started.stream);
+        let streamed_bytes = streamed.map(|(_, _, tokens)| tokens * BYTES_PER_TOKEN);
+        self.over.push(End { attempt, reply, streamed_bytes });
+        self.outcome.last_end = at;
+        self.next_turn = self.next_turn.min(at);
     }
 
-    /// Time without a daemon.
-    fn pass(&mut self, span: Millis) {
-        let until = self.clock.now() + span;
-        while let Some(Reverse((at, event))) = self.events.peek().copied()
-            && at <= until
-        {
-            self.events.pop();
-            self.move_to(at);
-            self.happen(event, at);
+    /// As SIGKILL would: what is in flight is lost to us, not to the provider. Another daemon starts
+    /// after `pause`.
+    ///
+    /// A process never gives back the lock of a database, so the next daemon gets a copy of what is
+    /// on disk now, the WAL included.
+    pub(crate) async fn kill(&mut self, pause: Millis) -> anyhow::Result<()> {
+        let old = self.options.config.database.clone();
+        let new = old.with_extension(format!("{}.db", self.outcome.turns));
+        let wal = |path: &Path| PathBuf::from(format!("{}-wal", path.display()));
+        std::fs::copy(&old, &new)?;
+        if wal(&old).exists() {
+            std::fs::copy(wal(&old), wal(&new))?;
         }
-        self.move_to(until);
+        self.options.config.database = new;
+        self.outcome.killed += self.flights.len() as u64 + self.over.len() as u64;
+        self.flights.clear();
+        self.over.clear();
+        self.happen_until(self.clock.now() + pause);
+        let killed = std::mem::replace(&mut self.daemon, Stepper::start(&self.options).await?);
+        killed.kill().await;
+        self.next_turn = self.clock.now();
+        Ok(())
     }
 
     fn move_to(&self, at: Timestamp) {
@@ -299,12 +271,8 @@ impl World {
 }
 
 /// What a stream has shown of an answer by now.
-fn seen((first, end, tokens): (Timestamp, Timestamp, u64), now: Timestamp) -> Option<Progress> {
-    if now < first {
-        return None;
-    }
+fn shown((first, end, tokens): (Timestamp, Timestamp, i64), now: Timestamp) -> Option<Progress> {
     let whole = end.since(first).0.max(1);
-    let part = now.since(first).0.min(whole);
-    let tokens = i64::try_from(tokens).unwrap_or(0) * part / whole;
-    Some(Progress { first_token_at: first, bytes: tokens * BYTES_PER_TOKEN })
+    let tokens = tokens * now.since(first).0.min(whole) / whole;
+    (now >= first).then_some(Progress { first_token_at: first, bytes: tokens * BYTES_PER_TOKEN })
 }

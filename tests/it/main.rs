@@ -14,3 +14,16 @@ mod house;
 mod ledger;
 mod readme;
 mod schema_api;
+mod simulation;
+
+// What the benchmark of the limits is made of, too.
+#[path = "../../benches/limits/workload.rs"]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "sizes of a workload, all small and positive"
+)]
+mod workload;
+#[path = "../../benches/limits/world.rs"]
+#[expect(dead_code, reason = "the benchmark asks for more")]
+mod world;

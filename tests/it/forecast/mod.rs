@@ -1,24 +1,14 @@
 //! The forecast against a run in which every job is a row and every call is made: the daemon's
 //! turns, ledger and store against the simulator, in virtual time.
 
-mod world;
-// What the benchmark of the limits works off, too.
-#[path = "../../../benches/limits/workload.rs"]
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "sizes of a workload, all small and positive"
-)]
-mod workload;
-
+use crate::workload::{Job, jobs};
+use crate::world::{START, World};
 use claudeq::config::{Config, Overrides};
 use claudeq::domain::forecast::Forecast;
 use claudeq::domain::reason::Reason;
 use claudeq::domain::time::{Millis, Timestamp};
 use claudeq::simulator::{Algorithm, Config as Sim, LimitSet, OutputMode, PoolConfig};
 use claudeq::store::{NewJob, Store};
-use workload::{Job, jobs};
-use world::{World, first_moment};
 
 /// Lengths are learned in the order of admission, so the longest calls must have ended.
 const LEARNED: Millis = Millis::from_secs(60);
@@ -81,20 +71,22 @@ async fn run(case: &Case) -> Came {
         seed: 11,
         ..Sim::default()
     };
-    let mut world = World::new(config, simulator).await;
+    let mut world = World::new(config, simulator, 3).await.unwrap();
     // Sizes and speed are learned by then.
-    world.run(|ended, now| ended >= case.jobs / 5 && now.since(first_moment()) > LEARNED).await;
-    let forecast = world.daemon.forecast().await.unwrap();
-    let left = i64::try_from(case.jobs - world.ended).unwrap();
+    let learned =
+        |world: &World| world.outcome.ended >= case.jobs / 5 && world.now().since(START) > LEARNED;
+    world.run(learned).await.unwrap();
+    let forecast = world.daemon().forecast().await.unwrap();
+    let left = i64::try_from(case.jobs - world.outcome.ended).unwrap();
     let settled = |store: Store| async move {
         let spent = store.budget_spent(Timestamp(0), Timestamp(i64::MAX), None).await.unwrap();
         (store, spent.nanousd)
     };
     let (store, before) = settled(store).await;
-    world.run(|_, _| false).await;
+    world.run(|_| false).await.unwrap();
     let (_, after) = settled(store).await;
     assert_eq!(forecast.jobs, left, "every job is in it once");
-    Came { forecast, finished_at: world.last_end, rest: after - before }
+    Came { forecast, finished_at: world.outcome.last_end, rest: after - before }
 }
 
 fn config(case: &Case, dir: &std::path::Path) -> Config {
@@ -137,7 +129,7 @@ async fn insert(store: &Store, case: &Case, work: &[Job]) {
 
 fn check(name: &str, case: &Case, came: &Came) {
     let Came { forecast, finished_at, rest } = came;
-    let begun = first_moment();
+    let begun = START;
     let finishes_at = forecast.finishes_at.expect("it ends");
     let (foreseen, took) = (finishes_at.since(forecast.as_of), finished_at.since(forecast.as_of));
     let cost = forecast.rest_nanousd.expect("the model has a price");
