@@ -182,8 +182,6 @@ pub(crate) fn rivals() -> anyhow::Result<Vec<(&'static str, Row)>> {
         let outcome = rivals::run(rival, &provider, &clock, &work);
         let took = outcome.took.0 as f64 / 1_000.0;
         let part = optimum(&case, &work) / took;
-        // What was lost needs no time.
-        let part = if outcome.lost > 0 { f64::NAN } else { part };
         let note = format!("{took:.1} s");
         Ok((name, Row { part, refused: outcome.refused, lost: outcome.lost, note }))
     };

@@ -39,7 +39,9 @@ fn main() -> anyhow::Result<()> {
         println!("\nthe same 1,500 jobs by clients without a ledger:");
         for (name, row) in cases::rivals()? {
             let cases::Row { part, refused, lost, note } = row;
-            println!("{name:<44} {part:>8.3} {:>8} {refused:>6} {:>6} {lost:>6}  {note}", "", "");
+            // What was lost needed no time.
+            let part = if lost > 0 { "–".to_owned() } else { format!("{part:.3}") };
+            println!("{name:<44} {part:>8} {:>8} {refused:>6} {:>6} {lost:>6}  {note}", "", "");
         }
     }
     Ok(())

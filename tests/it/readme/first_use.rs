@@ -167,7 +167,7 @@ fn commands_in_sentences() {
 }
 
 #[test]
-#[ignore = "takes a quarter of a minute, and fails on a machine that is busy"]
+#[ignore = "a quarter of a minute of its own; .ci/run has it alone, behind the other tests"]
 fn the_demo_ends_as_the_readme_shows() {
     let said = Said::of(&with_claudeq("claudeq").arg("demo").output().unwrap());
     assert_eq!(said.code, 0, "{said:?}");
