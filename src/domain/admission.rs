@@ -220,7 +220,12 @@ fn consider(
     let call = Reservation::new(pool, &candidate.queue, &candidate.model, size, now);
     match situation.ledger.check(&call, candidate.unbounded, now) {
         Check::Unbounded => plan.unbounded.push(candidate.job),
-        Check::Go if queue_full || situation.free_permits == 0 => {
+        Check::Go if situation.free_permits == 0 => {
+            let blocked = Blocked { reason: Reason::Concurrency, ready_at: None };
+            closed.insert(pool.name.clone(), blocked);
+            plan.hold_back(candidate, blocked, false);
+        }
+        Check::Go if queue_full => {
             let blocked = Blocked { reason: Reason::Concurrency, ready_at: None };
             plan.hold_back(candidate, blocked, false);
         }

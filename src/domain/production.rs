@@ -181,23 +181,80 @@ impl Flow {
     }
 }
 
+/// Sums over flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Sums {
+    expected: i64,
+    taken: i64,
+    held: i64,
+    doubt: i64,
+    margin: i64,
+}
+
+impl Sums {
+    fn of(flow: &Flow) -> Sums {
+        let held = (flow.expected - flow.taken).max(0);
+        let late = flow.prospect.speed.map(late);
+        Sums {
+            expected: flow.expected,
+            taken: flow.taken,
+            held,
+            doubt: late.unwrap_or(held),
+            margin: late.unwrap_or(0),
+        }
+    }
+
+    fn plus(self, other: Sums) -> Sums {
+        Sums {
+            expected: self.expected + other.expected,
+            taken: self.taken + other.taken,
+            held: self.held + other.held,
+            doubt: self.doubt + other.doubt,
+            margin: self.margin + other.margin,
+        }
+    }
+
+    fn minus(self, other: Sums) -> Sums {
+        Sums {
+            expected: self.expected - other.expected,
+            taken: self.taken - other.taken,
+            held: self.held - other.held,
+            doubt: self.doubt - other.doubt,
+            margin: self.margin - other.margin,
+        }
+    }
+}
+
 /// All answers of a pool that are being written.
+///
+/// Invariant: to start or end one call takes no time that grows with the others in flight.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Production {
     flows: BTreeMap<JobId, Flow>,
     outlook: Outlook,
+    sums: Sums,
+    /// Until when everything that was written is off the levels.
+    advanced_to: Option<Timestamp>,
 }
 
 impl Production {
     /// A call starts.
     pub fn begin(&mut self, job: JobId, flow: Flow, now: Timestamp) {
         self.outlook = self.outlook.plus(&flow.outlook(now));
-        self.flows.insert(job, flow);
+        self.sums = self.sums.plus(Sums::of(&flow));
+        if flow.since < now {
+            self.advanced_to = None;
+        }
+        if let Some(before) = self.flows.insert(job, flow) {
+            self.sums = self.sums.minus(Sums::of(&before));
+        }
     }
 
     /// A call is over; gives the tokens that were already taken off for it.
     pub fn end(&mut self, job: JobId) -> i64 {
-        self.flows.remove(&job).map_or(0, |flow| flow.taken)
+        let Some(flow) = self.flows.remove(&job) else { return 0 };
+        self.sums = self.sums.minus(Sums::of(&flow));
+        flow.taken
     }
 
     /// A stream shows how far its answer is.
@@ -209,6 +266,7 @@ impl Production {
         now: Timestamp,
     ) {
         if let Some(flow) = self.flows.get_mut(&job) {
+            self.advanced_to = None;
             flow.first_token_at = Some(progress.first_token_at);
             if let Some(tokens) = pace(&flow.model).tokens_in(progress.bytes) {
                 flow.seen = Some((tokens.min(flow.max_tokens), now));
@@ -218,24 +276,31 @@ impl Production {
 
     /// What was written since the last look; it is to be taken off the levels.
     pub fn advance(&mut self, now: Timestamp) -> i64 {
-        let mut more = 0;
+        if self.advanced_to == Some(now) {
+            return 0;
+        }
+        let before = self.sums.taken;
+        self.sums = Sums::default();
         for flow in self.flows.values_mut() {
             #[expect(clippy::cast_possible_truncation, reason = "at most max_tokens")]
             let produced = flow.produced(now) as i64;
-            more += (produced - flow.taken).max(0);
             flow.taken = flow.taken.max(produced);
+            self.sums = self.sums.plus(Sums::of(flow));
         }
-        more
+        self.advanced_to = Some(now);
+        self.sums.taken - before
     }
 
     /// Looks ahead with what is known now.
     pub fn foresee(&mut self, now: Timestamp, prospect: impl Fn(&Arc<str>, &Arc<str>) -> Prospect) {
-        let mut outlook = Outlook::default();
+        self.outlook = Outlook::default();
+        self.sums = Sums::default();
+        self.advanced_to = None;
         for flow in self.flows.values_mut() {
             flow.prospect = prospect(&flow.queue, &flow.model);
-            outlook = outlook.plus(&flow.outlook(now));
+            self.outlook = self.outlook.plus(&flow.outlook(now));
+            self.sums = self.sums.plus(Sums::of(flow));
         }
-        self.outlook = outlook;
     }
 
     /// What all of them take by each of the moments ahead.
@@ -245,32 +310,28 @@ impl Production {
 
     /// Tokens already taken off for calls that are not settled.
     pub fn taken(&self) -> i64 {
-        self.flows.values().map(|flow| flow.taken).sum()
+        self.sums.taken
     }
 
     /// Tokens that the reservations still expect.
     pub fn held(&self) -> i64 {
-        self.flows.values().map(|flow| (flow.expected - flow.taken).max(0)).sum()
+        self.sums.held
     }
 
     /// Tokens that the reservations expected, also of what is written already.
     pub fn expected(&self) -> i64 {
-        self.flows.values().map(|flow| flow.expected).sum()
+        self.sums.expected
     }
 
     /// How far off `taken` may be: what is written while an event is on its way, or all that is
     /// expected of calls whose speed nobody knows.
     pub fn doubt(&self) -> i64 {
-        let doubt = |flow: &Flow| match flow.prospect.speed {
-            None => (flow.expected - flow.taken).max(0),
-            Some(speed) => late(speed),
-        };
-        self.flows.values().map(doubt).sum()
+        self.sums.doubt
     }
 
     /// The level below which it may be empty already: what is written while an event is on its way.
     pub fn margin(&self) -> i64 {
-        self.flows.values().filter_map(|flow| flow.prospect.speed).map(late).sum()
+        self.sums.margin
     }
 
     /// What the level of a limit was when a call was sent.
@@ -299,3 +360,7 @@ fn real(tokens: i64) -> f64 {
 fn seconds(span: Millis) -> f64 {
     span.0 as f64 / 1_000.0
 }
+
+#[cfg(test)]
+#[path = "production_tests.rs"]
+mod tests;
