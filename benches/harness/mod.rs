@@ -1,5 +1,6 @@
 //! What the benchmarks share: a folder on a real disk, the real binary, one table at the end.
 
+pub(crate) mod cycles;
 pub(crate) mod database;
 pub(crate) mod program;
 pub(crate) mod table;
