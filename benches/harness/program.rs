@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 pub(crate) const NO_LIMIT: u64 = 1_000_000_000_000;
 
 /// The binary, with an environment that leads it nowhere.
-
 pub(crate) fn claudeq() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_claudeq"));
     for name in ["CLAUDEQ_DB", "ANTHROPIC_BASE_URL", "CREDENTIALS_DIRECTORY"] {
@@ -75,7 +74,7 @@ pub(crate) fn configure(folder: &Path, url: &str, in_flight: usize) -> anyhow::R
         "[database]\npath = \"queue.db\"\n\
          [provider]\nbase_url = \"{url}\"\n\
          [executor]\nmax_in_flight = {in_flight}\n\
-         [[pool]]\nname = \"all\"\nmodels = [\"*\"]\noutput_mode = \"realtime\"\n\
+         [[pool]]\nname = \"all\"\nmodels = [\"*\"]\noutput_mode = \"realtime\"\nburst = \"60s\"\n\
          requests_per_minute = {NO_LIMIT}\ninput_tokens_per_minute = {NO_LIMIT}\n\
          output_tokens_per_minute = {NO_LIMIT}\n"
     );
@@ -95,30 +94,30 @@ pub(crate) fn timed(command: &mut Command) -> anyhow::Result<(Duration, Duration
     Ok((took, children_cpu()?.saturating_sub(cpu)))
 }
 
-/// CPU time of all children that have ended.
+/// CPU time of all children that have ended, in clock ticks of 10 ms (proc(5)).
 fn children_cpu() -> anyhow::Result<Duration> {
-    cpu_fields("/proc/self/stat", &[15, 16])
-}
-
-/// CPU time of a process that runs.
-///
-/// # Errors
-/// When there is none.
-pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
-    cpu_fields(&format!("/proc/{pid}/stat"), &[13, 14])
-}
-
-/// Fields of `/proc/PID/stat`, counted from zero, in clock ticks of 10 ms (proc(5)).
-fn cpu_fields(path: &str, wanted: &[usize]) -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string(path)?;
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
     // The second field is a name in brackets that may have spaces in it.
     let rest = stat.rsplit_once(')').context("a name in brackets")?.1;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let mut ticks = 0;
-    for field in wanted {
-        ticks += fields.get(field - 2).context("a field")?.parse::<u64>()?;
+    for field in [13, 14] {
+        ticks += fields.get(field).context("a field")?.parse::<u64>()?;
     }
     Ok(Duration::from_millis(ticks * 10))
+}
+
+/// CPU time of all threads of a process that runs.
+///
+/// # Errors
+/// When there is none.
+pub(crate) fn cpu(pid: u32) -> anyhow::Result<Duration> {
+    let mut nanos = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let times = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        nanos += times.split_whitespace().next().context("a time")?.parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(nanos))
 }
 
 /// Most memory that a process ever had resident, in bytes.

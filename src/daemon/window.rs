@@ -61,7 +61,6 @@ pub(super) struct HeadWindow {
 }
 
 impl HeadWindow {
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.ready.len()
     }

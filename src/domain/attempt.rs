@@ -183,3 +183,13 @@ pub struct Reply {
     /// When the last byte arrived, or the call was given up.
     pub done_at: Timestamp,
 }
+
+impl Reply {
+    /// Bytes of the answer that are to be kept.
+    pub fn answer_bytes(&self) -> usize {
+        match &self.outcome {
+            Outcome::Completed(answer) => answer.body.len() + answer.text.len(),
+            Outcome::Failed(_) | Outcome::Unknown(_) => 0,
+        }
+    }
+}

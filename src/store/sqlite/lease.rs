@@ -1,15 +1,18 @@
 //! Admission: lease and reservation in one transaction, before anything is sent.
+//!
+//! What has ended is settled in the same transaction: a commit costs the same, however much is in it.
 
 use super::Store;
 use super::ledger::write_snapshots;
 use super::queue::{end_without_call, ids};
+use super::settle::{is_newest, settle_in};
 use crate::domain::job::{AttemptId, Epoch, JobId};
 use crate::domain::time::Timestamp;
 use crate::store::error::{Doing, StoreError};
-use crate::store::rows::{Fresh, Lease, NewAttempt, Snapshots, Unfit};
+use crate::store::rows::{Ending, Fresh, Lease, NewAttempt, Settled, Snapshots, Unfit};
 use serde_json::json;
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row, Sqlite, Transaction};
 use std::collections::HashMap;
 
 /// `CROSS JOIN` here and below: the few candidates look for their rows, never the other way round.
@@ -47,15 +50,12 @@ pub struct Admission {
     pub starts: Vec<NewAttempt>,
     /// Jobs that a person must look at first.
     pub unfit: Vec<Unfit>,
-    /// The ledger after the starts.
+    /// The ledger after the endings and the starts.
     pub snapshots: Snapshots,
 }
 
 impl Store {
-    /// Runs a decision inside the write transaction and writes what it says.
-    ///
-    /// `decide` gets the candidates that are still ready. When it starts nothing, nothing is
-    /// written. The leases that come back are committed.
+    /// [`Store::settle_and_admit`] with nothing to settle.
     ///
     /// # Errors
     /// When the database cannot be written; then nothing of it happened, except after an I/O
@@ -67,43 +67,44 @@ impl Store {
         candidates: &[JobId],
         decide: impl FnOnce(&[Fresh]) -> (Admission, T),
     ) -> Result<(Vec<Lease>, T), StoreError> {
+        let (_, leases, rest) = self.settle_and_admit(now, epoch, &[], candidates, decide).await?;
+        Ok((leases, rest))
+    }
+
+    /// Writes a group of endings, then runs a decision and writes what it says: all or none, at
+    /// the price of one commit.
+    ///
+    /// `decide` gets the candidates that are still ready; its snapshots are of the ledger after
+    /// the endings and the starts. When nothing ends and it starts nothing, nothing is written.
+    /// The leases that come back are committed. Endings go by the rules of [`Store::settle`].
+    ///
+    /// # Errors
+    /// As [`Store::admit`].
+    pub async fn settle_and_admit<T>(
+        &self,
+        now: Timestamp,
+        epoch: Epoch,
+        endings: &[Ending],
+        candidates: &[JobId],
+        decide: impl FnOnce(&[Fresh]) -> (Admission, T),
+    ) -> Result<(Settled, Vec<Lease>, T), StoreError> {
         let mut tx = self.begin().await?;
-        let rows = sqlx::query(STILL_READY)
-            .bind(ids(candidates))
-            .bind(now.0)
-            .bind(epoch.0)
-            .fetch_all(&mut *tx)
-            .await
-            .doing("check candidates")?;
-        let fresh: Vec<Fresh> = rows.iter().map(fresh).collect();
+        let mut settled = settle_in(&mut tx, endings, now).await?;
+        settled.fenced = !is_newest(&mut tx, epoch).await?;
+        let fresh = still_ready(&mut tx, candidates, now, epoch).await?;
         let (admission, rest) = decide(&fresh);
-        if admission.starts.is_empty() && admission.unfit.is_empty() {
+        if endings.is_empty() && admission.starts.is_empty() && admission.unfit.is_empty() {
             tx.rollback().await.doing("end an empty admission")?;
-            return Ok((Vec::new(), rest));
+            return Ok((settled, Vec::new(), rest));
         }
         for unfit in &admission.unfit {
             end_without_call(&mut tx, unfit, now).await?;
         }
-        let reserved = sqlx::query(RESERVE)
-            .bind(starts_json(&admission.starts))
-            .bind(epoch.0)
-            .fetch_all(&mut *tx)
-            .await
-            .doing("write reservations")?;
-        let attempts: HashMap<i64, i64> =
-            reserved.iter().map(|row| (row.get("job_id"), row.get("id"))).collect();
-        let pairs: Vec<_> = attempts
-            .iter()
-            .map(|(job, attempt)| json!({ "job": job, "attempt": attempt }))
-            .collect();
-        sqlx::query(LEASE)
-            .bind(serde_json::Value::Array(pairs).to_string())
-            .bind(epoch.0)
-            .execute(&mut *tx)
-            .await
-            .doing("write leases")?;
-        write_snapshots(&mut tx, &admission.snapshots, now).await?;
-        tx.commit().await.doing("commit an admission")?;
+        let attempts = start(&mut tx, &admission.starts, epoch).await?;
+        if !settled.fenced {
+            write_snapshots(&mut tx, &admission.snapshots, now).await?;
+        }
+        tx.commit().await.doing("commit a turn")?;
         let before: HashMap<JobId, Fresh> = fresh.into_iter().map(|one| (one.id, one)).collect();
         let leases = admission.starts.into_iter().filter_map(|start| {
             Some(Lease {
@@ -115,8 +116,55 @@ impl Store {
                 reservation: start.reservation,
             })
         });
-        Ok((leases.collect(), rest))
+        Ok((settled, leases.collect(), rest))
     }
+}
+
+async fn still_ready(
+    tx: &mut Transaction<'static, Sqlite>,
+    candidates: &[JobId],
+    now: Timestamp,
+    epoch: Epoch,
+) -> Result<Vec<Fresh>, StoreError> {
+    if candidates.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = sqlx::query(STILL_READY)
+        .bind(ids(candidates))
+        .bind(now.0)
+        .bind(epoch.0)
+        .fetch_all(&mut **tx)
+        .await
+        .doing("check candidates")?;
+    Ok(rows.iter().map(fresh).collect())
+}
+
+/// Writes reservations and leases; gives the attempt of each job.
+async fn start(
+    tx: &mut Transaction<'static, Sqlite>,
+    starts: &[NewAttempt],
+    epoch: Epoch,
+) -> Result<HashMap<i64, i64>, StoreError> {
+    if starts.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let reserved = sqlx::query(RESERVE)
+        .bind(starts_json(starts))
+        .bind(epoch.0)
+        .fetch_all(&mut **tx)
+        .await
+        .doing("write reservations")?;
+    let attempts: HashMap<i64, i64> =
+        reserved.iter().map(|row| (row.get("job_id"), row.get("id"))).collect();
+    let pairs: Vec<_> =
+        attempts.iter().map(|(job, attempt)| json!({ "job": job, "attempt": attempt })).collect();
+    sqlx::query(LEASE)
+        .bind(serde_json::Value::Array(pairs).to_string())
+        .bind(epoch.0)
+        .execute(&mut **tx)
+        .await
+        .doing("write leases")?;
+    Ok(attempts)
 }
 
 fn fresh(row: &SqliteRow) -> Fresh {

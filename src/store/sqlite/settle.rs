@@ -81,12 +81,7 @@ impl Store {
     ) -> Result<Settled, StoreError> {
         let mut tx = self.begin().await?;
         let mut settled = settle_in(&mut tx, endings, now).await?;
-        let newest: Option<bool> = sqlx::query_scalar(IS_NEWEST)
-            .bind(epoch.0)
-            .fetch_one(&mut *tx)
-            .await
-            .doing("look for a newer daemon")?;
-        settled.fenced = newest != Some(true);
+        settled.fenced = !is_newest(&mut tx, epoch).await?;
         if !settled.fenced {
             write_snapshots(&mut tx, snapshots, now).await?;
         }
@@ -119,11 +114,27 @@ impl Store {
     }
 }
 
+/// Whether no other daemon has taken over.
+pub(super) async fn is_newest(
+    tx: &mut Transaction<'static, Sqlite>,
+    epoch: Epoch,
+) -> Result<bool, StoreError> {
+    let newest: Option<bool> = sqlx::query_scalar(IS_NEWEST)
+        .bind(epoch.0)
+        .fetch_one(&mut **tx)
+        .await
+        .doing("look for a newer daemon")?;
+    Ok(newest == Some(true))
+}
+
 pub(super) async fn settle_in(
     tx: &mut Transaction<'static, Sqlite>,
     endings: &[Ending],
     now: Timestamp,
 ) -> Result<Settled, StoreError> {
+    if endings.is_empty() {
+        return Ok(Settled::default());
+    }
     for ending in endings {
         if let Some((body, text)) = &ending.response {
             sqlx::query(KEEP_RESPONSE)
