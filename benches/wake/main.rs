@@ -8,7 +8,8 @@
     clippy::cast_possible_truncation,
     clippy::cast_precision_loss,
     clippy::cast_sign_loss,
-    reason = "figures of a benchmark, all small and positive"
+    clippy::disallowed_methods,
+    reason = "a benchmark measures, and its figures are small and positive"
 )]
 
 #[path = "../harness/mod.rs"]
