@@ -27,21 +27,23 @@ WHERE s.state = 'queued' AND s.next_attempt_at IS NULL AND s.cancel_requested = 
   AND ?3 = (SELECT max(epoch) FROM daemons)";
 
 pub(super) const RESERVE: &str = "-- reserve
+WITH v AS MATERIALIZED (SELECT value AS row FROM jsonb_each(?1))
 INSERT INTO attempts (job_id, number, epoch, queue, batch, pool, model, output_mode, body_bytes,
   reserved_at, reserved_requests, reserved_input_tokens, reserved_output_tokens,
   worst_input_tokens, worst_output_tokens, worst_nanousd, wait_reason)
-SELECT s.id, s.attempts + 1, ?2, s.queue, s.batch, v.value ->> 'pool', v.value ->> 'model',
-  v.value ->> 'mode', v.value ->> 'bytes', v.value ->> 'at', v.value ->> 'requests',
-  v.value ->> 'input', v.value ->> 'output', v.value ->> 'worst_input', v.value ->> 'worst_output',
-  v.value ->> 'nanousd', v.value ->> 'reason'
-FROM json_each(?1) AS v CROSS JOIN job_state AS s ON s.id = (v.value ->> 'job')
+SELECT s.id, s.attempts + 1, ?2, s.queue, s.batch, v.row ->> 'pool', v.row ->> 'model',
+  v.row ->> 'mode', v.row ->> 'bytes', v.row ->> 'at', v.row ->> 'requests',
+  v.row ->> 'input', v.row ->> 'output', v.row ->> 'worst_input', v.row ->> 'worst_output',
+  v.row ->> 'nanousd', v.row ->> 'reason'
+FROM v CROSS JOIN job_state AS s ON s.id = (v.row ->> 'job')
 WHERE s.state = 'queued'
 RETURNING id, job_id";
 
 pub(super) const LEASE: &str = "-- lease
+WITH v AS MATERIALIZED (SELECT value AS row FROM jsonb_each(?1))
 UPDATE job_state SET state = 'running', attempts = attempts + 1, epoch = ?2,
-  attempt_id = v.value ->> 'attempt', error_class = NULL, error = NULL
-FROM json_each(?1) AS v WHERE job_state.id = (v.value ->> 'job')";
+  attempt_id = v.row ->> 'attempt', error_class = NULL, error = NULL
+FROM v WHERE job_state.id = (v.row ->> 'job')";
 
 /// What the decision gives the store to write.
 #[derive(Clone, Debug, Default)]

@@ -6,29 +6,36 @@ use super::queue::{ids, take_numbers};
 use crate::domain::job::{AttemptId, Epoch, JobEvent, JobId, JobState};
 use crate::domain::time::Timestamp;
 use crate::store::error::{Doing, StoreError};
-use crate::store::rows::{Ending, Next, Settled, Snapshots};
+use crate::store::rows::{Ending, Lease, Next, Settled, Snapshots};
+use serde::Serialize;
 use serde_json::{Value, json};
 use sqlx::{Row, Sqlite, Transaction};
 use std::collections::{HashMap, HashSet};
 
+/// Bytes of an answer up to which it is written together with others.
+const SHORT_ANSWER: usize = 16_384;
+
 /// Guarded by attempt, epoch and not being settled: the lease must be shown to write.
+///
+/// `MATERIALIZED`, here and below: each use of a row's `value` would write it out anew.
 pub(super) const SETTLE: &str = "-- settle
+WITH v AS MATERIALIZED (SELECT value AS row FROM jsonb_each(?1))
 UPDATE attempts SET
-  settlement = v.value ->> 'settlement', settled_at = ?2, counted_at = v.value ->> 'counted_at',
-  settled_requests = v.value ->> 'requests', settled_input_tokens = v.value ->> 'limited_input',
-  settled_output_tokens = v.value ->> 'limited_output', settled_tokens = v.value ->> 'tokens',
-  settled_nanousd = v.value ->> 'nanousd', outcome = v.value ->> 'outcome',
-  http_status = v.value ->> 'http_status', request_id = v.value ->> 'request_id',
-  error_class = v.value ->> 'error_class', error = v.value ->> 'error',
-  stop_reason = v.value ->> 'stop_reason', input_tokens = v.value ->> 'input_tokens',
-  output_tokens = v.value ->> 'output_tokens',
-  cache_read_tokens = v.value ->> 'cache_read_tokens',
-  cache_write_tokens = v.value ->> 'cache_write_tokens', sent_at = v.value ->> 'sent_at',
-  first_byte_at = v.value ->> 'first_byte_at', done_at = v.value ->> 'done_at',
-  headers = v.value ->> 'headers'
-FROM json_each(?1) AS v
-WHERE attempts.id = (v.value ->> 'attempt') AND attempts.epoch = (v.value ->> 'epoch')
-  AND attempts.job_id = (v.value ->> 'job') AND attempts.settlement IS NULL
+  settlement = v.row ->> 'settlement', settled_at = ?2, counted_at = v.row ->> 'counted_at',
+  settled_requests = v.row ->> 'requests', settled_input_tokens = v.row ->> 'limited_input',
+  settled_output_tokens = v.row ->> 'limited_output', settled_tokens = v.row ->> 'tokens',
+  settled_nanousd = v.row ->> 'nanousd', outcome = v.row ->> 'outcome',
+  http_status = v.row ->> 'http_status', request_id = v.row ->> 'request_id',
+  error_class = v.row ->> 'error_class', error = v.row ->> 'error',
+  stop_reason = v.row ->> 'stop_reason', input_tokens = v.row ->> 'input_tokens',
+  output_tokens = v.row ->> 'output_tokens',
+  cache_read_tokens = v.row ->> 'cache_read_tokens',
+  cache_write_tokens = v.row ->> 'cache_write_tokens', sent_at = v.row ->> 'sent_at',
+  first_byte_at = v.row ->> 'first_byte_at', done_at = v.row ->> 'done_at',
+  headers = v.row ->> 'headers'
+FROM v
+WHERE attempts.id = (v.row ->> 'attempt') AND attempts.epoch = (v.row ->> 'epoch')
+  AND attempts.job_id = (v.row ->> 'job') AND attempts.settlement IS NULL
 RETURNING attempts.id";
 
 pub(super) const IS_NEWEST: &str = "-- is_newest
@@ -40,21 +47,31 @@ WHERE s.cancel_requested > 0";
 
 /// The `+` keeps the index on `state` out: rows are found by id.
 pub(super) const FINISH: &str = "-- finish
+WITH v AS MATERIALIZED (SELECT value AS row FROM jsonb_each(?1))
 UPDATE job_state SET
-  state = v.value ->> 'state', epoch = NULL, next_attempt_at = v.value ->> 'at',
-  counted_attempts = counted_attempts + (v.value ->> 'counts'),
-  finished_seq = v.value ->> 'seq', finished_at = v.value ->> 'finished_at',
-  error_class = v.value ->> 'error_class', error = v.value ->> 'error'
-FROM json_each(?1) AS v
-WHERE job_state.id = (v.value ->> 'job') AND +job_state.state = 'running'
-  AND job_state.epoch = (v.value ->> 'epoch')
-  AND job_state.attempt_id = (v.value ->> 'attempt')
+  state = v.row ->> 'state', epoch = NULL, next_attempt_at = v.row ->> 'at',
+  counted_attempts = counted_attempts + (v.row ->> 'counts'),
+  finished_seq = v.row ->> 'seq', finished_at = v.row ->> 'finished_at',
+  error_class = v.row ->> 'error_class', error = v.row ->> 'error'
+FROM v
+WHERE job_state.id = (v.row ->> 'job') AND +job_state.state = 'running'
+  AND job_state.epoch = (v.row ->> 'epoch')
+  AND job_state.attempt_id = (v.row ->> 'attempt')
 RETURNING job_state.id, job_state.state";
 
 pub(super) const KEEP_RESPONSE: &str = "-- keep_response
 INSERT INTO responses (attempt_id, body, text)
 SELECT ?1, ?2, ?3
 WHERE EXISTS (SELECT 1 FROM attempts AS a WHERE a.id = ?1 AND a.epoch = ?4 AND a.job_id = ?5)
+ON CONFLICT (attempt_id) DO NOTHING";
+
+/// Short answers together: each statement is a hand-off to the connection's thread.
+pub(super) const KEEP_RESPONSES: &str = "-- keep_responses
+WITH v AS MATERIALIZED (SELECT value AS row FROM jsonb_each(?1))
+INSERT INTO responses (attempt_id, body, text)
+SELECT v.row ->> 'attempt', v.row ->> 'body', v.row ->> 'text'
+FROM v CROSS JOIN attempts AS a ON a.id = (v.row ->> 'attempt')
+WHERE a.epoch = (v.row ->> 'epoch') AND a.job_id = (v.row ->> 'job')
 ON CONFLICT (attempt_id) DO NOTHING";
 
 /// The same number may be another call's in a database that was restored from elsewhere.
@@ -135,22 +152,10 @@ pub(super) async fn settle_in(
     if endings.is_empty() {
         return Ok(Settled::default());
     }
-    for ending in endings {
-        if let Some((body, text)) = &ending.response {
-            sqlx::query(KEEP_RESPONSE)
-                .bind(ending.lease.attempt.0)
-                .bind(body)
-                .bind(text)
-                .bind(ending.lease.epoch.0)
-                .bind(ending.lease.job.0)
-                .execute(&mut **tx)
-                .await
-                .doing("keep an answer")?;
-        }
-    }
-    let attempts: Vec<Value> = endings.iter().map(attempt_json).collect();
+    keep_responses(tx, endings).await?;
+    let attempts: Vec<AttemptRow> = endings.iter().map(AttemptRow::of).collect();
     let won: HashSet<i64> = sqlx::query_scalar(SETTLE)
-        .bind(Value::Array(attempts).to_string())
+        .bind(rows(&attempts))
         .bind(now.0)
         .fetch_all(&mut **tx)
         .await
@@ -171,6 +176,39 @@ pub(super) async fn settle_in(
     Ok(Settled { finished, lost, fenced: false })
 }
 
+/// Keeps the answers, also of calls that somebody has settled before.
+async fn keep_responses(
+    tx: &mut Transaction<'static, Sqlite>,
+    endings: &[Ending],
+) -> Result<(), StoreError> {
+    let mut short: Vec<ResponseRow> = Vec::new();
+    for ending in endings {
+        let Some((body, text)) = &ending.response else { continue };
+        if body.len() + text.len() <= SHORT_ANSWER {
+            let Lease { attempt, epoch, job, .. } = ending.lease;
+            short.push(ResponseRow { attempt: attempt.0, epoch: epoch.0, job: job.0, body, text });
+            continue;
+        }
+        sqlx::query(KEEP_RESPONSE)
+            .bind(ending.lease.attempt.0)
+            .bind(body)
+            .bind(text)
+            .bind(ending.lease.epoch.0)
+            .bind(ending.lease.job.0)
+            .execute(&mut **tx)
+            .await
+            .doing("keep an answer")?;
+    }
+    if !short.is_empty() {
+        sqlx::query(KEEP_RESPONSES)
+            .bind(rows(&short))
+            .execute(&mut **tx)
+            .await
+            .doing("keep answers")?;
+    }
+    Ok(())
+}
+
 async fn finish(
     tx: &mut Transaction<'static, Sqlite>,
     endings: &[Ending],
@@ -189,16 +227,16 @@ async fn finish(
     let ends = moves.iter().filter(|(_, state)| state.is_finished()).count();
     let ends = i64::try_from(ends).unwrap_or(i64::MAX);
     let mut seq = if ends > 0 { take_numbers(tx, ends).await? - ends } else { 0 };
-    let mut rows: Vec<Value> = Vec::with_capacity(moves.len());
+    let mut states: Vec<StateRow> = Vec::with_capacity(moves.len());
     for (ending, state) in &moves {
         let number = state.is_finished().then(|| {
             seq += 1;
             seq
         });
-        rows.push(state_json(ending, *state, number, now));
+        states.push(StateRow::of(ending, *state, number, now));
     }
     let done = sqlx::query(FINISH)
-        .bind(Value::Array(rows).to_string())
+        .bind(rows(&states))
         .fetch_all(&mut **tx)
         .await
         .doing("write job states")?;
@@ -220,50 +258,117 @@ fn after_cancel(next: &Next, cancelled: bool) -> JobEvent {
     }
 }
 
-fn attempt_json(ending: &Ending) -> Value {
-    let settlement = &ending.settlement;
-    json!({
-        "attempt": ending.lease.attempt.0,
-        "epoch": ending.lease.epoch.0,
-        "job": ending.lease.job.0,
-        "settlement": settlement.kind.as_str(),
-        "counted_at": settlement.counted_at.0,
-        "requests": settlement.amounts.requests,
-        "limited_input": settlement.amounts.input_tokens,
-        "limited_output": settlement.amounts.output_tokens,
-        "tokens": settlement.tokens,
-        "nanousd": settlement.nanousd,
-        "outcome": ending.outcome,
-        "http_status": ending.http_status,
-        "request_id": ending.request_id,
-        "error_class": ending.error_class,
-        "error": ending.error,
-        "stop_reason": ending.stop_reason,
-        "input_tokens": ending.usage.map(|usage| usage.input_tokens),
-        "output_tokens": ending.usage.map(|usage| usage.output_tokens),
-        "cache_read_tokens": ending.usage.map(|usage| usage.cache_read_tokens),
-        "cache_write_tokens": ending.usage.map(|usage| usage.cache_write_tokens),
-        "sent_at": ending.sent_at.map(|at| at.0),
-        "first_byte_at": ending.first_byte_at.map(|at| at.0),
-        "done_at": ending.done_at.0,
-        "headers": ending.headers,
-    })
+/// Rows as a JSON array, for `jsonb_each`.
+fn rows<T: Serialize>(rows: &[T]) -> String {
+    // Numbers and text: there is nothing that could not be written.
+    serde_json::to_string(rows).unwrap_or_default()
 }
 
-fn state_json(ending: &Ending, state: JobState, seq: Option<i64>, now: Timestamp) -> Value {
-    let next = &ending.next;
-    let queued = state == JobState::Queued;
-    json!({
-        "job": ending.lease.job.0,
-        "attempt": ending.lease.attempt.0,
-        "epoch": ending.lease.epoch.0,
-        "state": state.as_str(),
-        "at": if queued { next.at.map(|at| at.0) } else { None },
-        "counts": i64::from(next.counts),
-        "seq": seq,
-        "finished_at": seq.map(|_| now.0),
-        "error_class": if state == JobState::Cancelled { Some("cancelled") }
-            else { next.error_class.as_deref() },
-        "error": next.error,
-    })
+/// What [`KEEP_RESPONSES`] reads.
+#[derive(Serialize)]
+struct ResponseRow<'a> {
+    attempt: i64,
+    epoch: i64,
+    job: i64,
+    body: &'a str,
+    text: &'a str,
+}
+
+/// What [`SETTLE`] reads.
+#[derive(Serialize)]
+struct AttemptRow<'a> {
+    attempt: i64,
+    epoch: i64,
+    job: i64,
+    settlement: &'static str,
+    counted_at: i64,
+    requests: i64,
+    limited_input: i64,
+    limited_output: i64,
+    tokens: i64,
+    nanousd: Option<i64>,
+    outcome: &'a str,
+    http_status: Option<u16>,
+    request_id: Option<&'a str>,
+    error_class: Option<&'a str>,
+    error: Option<&'a str>,
+    stop_reason: Option<&'a str>,
+    input_tokens: Option<i64>,
+    output_tokens: Option<i64>,
+    cache_read_tokens: Option<i64>,
+    cache_write_tokens: Option<i64>,
+    sent_at: Option<i64>,
+    first_byte_at: Option<i64>,
+    done_at: i64,
+    headers: Option<&'a str>,
+}
+
+impl AttemptRow<'_> {
+    fn of(ending: &Ending) -> AttemptRow<'_> {
+        let settlement = &ending.settlement;
+        AttemptRow {
+            attempt: ending.lease.attempt.0,
+            epoch: ending.lease.epoch.0,
+            job: ending.lease.job.0,
+            settlement: settlement.kind.as_str(),
+            counted_at: settlement.counted_at.0,
+            requests: settlement.amounts.requests,
+            limited_input: settlement.amounts.input_tokens,
+            limited_output: settlement.amounts.output_tokens,
+            tokens: settlement.tokens,
+            nanousd: settlement.nanousd,
+            outcome: &ending.outcome,
+            http_status: ending.http_status,
+            request_id: ending.request_id.as_deref(),
+            error_class: ending.error_class.as_deref(),
+            error: ending.error.as_deref(),
+            stop_reason: ending.stop_reason.as_deref(),
+            input_tokens: ending.usage.map(|usage| usage.input_tokens),
+            output_tokens: ending.usage.map(|usage| usage.output_tokens),
+            cache_read_tokens: ending.usage.map(|usage| usage.cache_read_tokens),
+            cache_write_tokens: ending.usage.map(|usage| usage.cache_write_tokens),
+            sent_at: ending.sent_at.map(|at| at.0),
+            first_byte_at: ending.first_byte_at.map(|at| at.0),
+            done_at: ending.done_at.0,
+            headers: ending.headers.as_deref(),
+        }
+    }
+}
+
+/// What [`FINISH`] reads.
+#[derive(Serialize)]
+struct StateRow<'a> {
+    job: i64,
+    attempt: i64,
+    epoch: i64,
+    state: &'static str,
+    at: Option<i64>,
+    counts: i64,
+    seq: Option<i64>,
+    finished_at: Option<i64>,
+    error_class: Option<&'a str>,
+    error: Option<&'a str>,
+}
+
+impl StateRow<'_> {
+    fn of(ending: &Ending, state: JobState, seq: Option<i64>, now: Timestamp) -> StateRow<'_> {
+        let next = &ending.next;
+        let queued = state == JobState::Queued;
+        StateRow {
+            job: ending.lease.job.0,
+            attempt: ending.lease.attempt.0,
+            epoch: ending.lease.epoch.0,
+            state: state.as_str(),
+            at: if queued { next.at.map(|at| at.0) } else { None },
+            counts: i64::from(next.counts),
+            seq,
+            finished_at: seq.map(|_| now.0),
+            error_class: if state == JobState::Cancelled {
+                Some("cancelled")
+            } else {
+                next.error_class.as_deref()
+            },
+            error: next.error.as_deref(),
+        }
+    }
 }

@@ -33,7 +33,7 @@ const STATEMENTS: &[(&str, &str)] = statements! {
         END_WITHOUT_CALL TAKE_NUMBERS;
     read: COUNTS WAITING FAILURES QUEUES DAEMON USED RETRYING UNKNOWN RESULTS LIST SELECTED_COUNTS
         DETAIL ATTEMPTS SPENT SPENT_BY_MODEL BUDGETS;
-    settle: SETTLE IS_NEWEST CANCELS FINISH KEEP_RESPONSE KNOWN;
+    settle: SETTLE IS_NEWEST CANCELS FINISH KEEP_RESPONSE KEEP_RESPONSES KNOWN;
 };
 
 /// Tables that may have millions of rows, by the names the statements give them.
@@ -106,6 +106,7 @@ const HOT: &[&str] = &[
     "REQUEUE_STRAYS",
     "END_WITHOUT_CALL",
     "KEEP_RESPONSE",
+    "KEEP_RESPONSES",
     "LAST_TIME",
 ];
 
