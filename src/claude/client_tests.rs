@@ -683,8 +683,16 @@ fn settings_that_cannot_be() {
         std::fs::write(&ca_file, pem).unwrap();
         assert!(refusal(config.clone()).contains("ca.pem"), "{pem}");
     }
-    let config = ClientConfig { anthropic_version: "a\nb".to_owned(), ..ClientConfig::default() };
-    assert!(refusal(config).contains("provider.anthropic_version"));
+    for version in ["a\nb", "", " "] {
+        let config =
+            ClientConfig { anthropic_version: version.to_owned(), ..ClientConfig::default() };
+        assert!(refusal(config).contains("provider.anthropic_version"), "{version:?}");
+    }
+    for beta in [["a", ""], [" ", "b"], ["a", "b\r\nc"]] {
+        let anthropic_beta = beta.map(str::to_owned).into();
+        let config = ClientConfig { anthropic_beta, ..ClientConfig::default() };
+        assert!(refusal(config).contains("provider.anthropic_beta"), "{beta:?}");
+    }
 }
 
 #[tokio::test]
