@@ -191,6 +191,7 @@ mod tests {
             r#"{"input_tokens":1,"output_tokens":1,"cache_read_input_tokens":-5}"#,
             r#"{"input_tokens":1,"output_tokens":1,"iterations":[{}]}"#,
             r#"{"input_tokens":1,"output_tokens":1,"iterations":7}"#,
+            r#"{"input_tokens":1,"output_tokens":1,"server_tool_use":{"web_search_requests":0.5}}"#,
         ] {
             assert_eq!(usage(json), None, "{json}");
         }
@@ -210,7 +211,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!((top.input_tokens, top.output_tokens), (10, 20));
-        assert!(usage(r#"{"input_tokens":1,"output_tokens":1,"iterations":null}"#).is_some());
+        for absent in ["iterations", "cache_creation", "server_tool_use"] {
+            let json = format!(r#"{{"input_tokens":1,"output_tokens":1,"{absent}":null}}"#);
+            assert!(usage(&json).is_some(), "{absent}");
+        }
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! One call: sent once, read to its end, and its fate told.
 //!
 //! The fate of a call is one of three. No connection: surely not charged. A refusal, or a page of
-//! something that is not the API: not charged. Anything else that is no whole message: unknown, since the request may have been
-//! written and the answer paid for.
+//! something that is not the API: not charged. Anything else that is no whole message: unknown,
+//! since the request may have been written and the answer paid for.
 
 use super::answer::{self, NoAnswer};
 use super::client::Inner;
-use super::error::{self, MESSAGE_CHARS_MAX, tidy};
+use super::error::{self, ApiError, MESSAGE_CHARS_MAX, tidy};
 use super::head::Head;
 use super::sight::Sight;
 use super::stream::{Stream, StreamError};
@@ -161,11 +161,7 @@ async fn receive_answer(
             (unknown("bad_response", message), None)
         }
         (End::Whole, Err(NoAnswer::Page(page))) => (not_the_api(client, head, &page), None),
-        (End::Whole, Err(NoAnswer::Error(error))) => {
-            let class = error.class().unwrap_or("provider_error");
-            let words = format!("{}: {}", error.kind, error.message);
-            (in_the_answer(client, head, class, &words), error.request_id)
-        }
+        (End::Whole, Err(NoAnswer::Error(error))) => in_the_answer(client, head, error),
         (End::Refused(err), _) => refused(client, head, err),
         (End::TooLarge, _) => (too_large(client), None),
         (End::TimedOut, Err(_)) => {
@@ -267,13 +263,15 @@ fn odd(what: impl Into<String>) -> NoAnswer {
 }
 
 /// The provider reports an error after a 200: tokens may have been billed before it.
-fn in_the_answer(client: &Inner, head: &Head, class: &'static str, words: &str) -> Outcome {
-    let message = format!("{} broke off its answer: {words}", client.host);
-    Outcome::Unknown(Failure {
+fn in_the_answer(client: &Inner, head: &Head, error: ApiError) -> (Outcome, Option<String>) {
+    let ApiError { kind, message, .. } = &error;
+    let message = format!("{} broke off its answer: {kind}: {message}", client.host);
+    let outcome = Outcome::Unknown(Failure {
         kind: FailureKind::Transient { retry_after: head.retry_after },
-        class: class.into(),
+        class: error.class().unwrap_or("provider_error").into(),
         message: tidy(&message, MESSAGE_CHARS_MAX),
-    })
+    });
+    (outcome, error.request_id)
 }
 
 fn refused(client: &Inner, head: &Head, err: StreamError) -> (Outcome, Option<String>) {
@@ -283,11 +281,11 @@ fn refused(client: &Inner, head: &Head, err: StreamError) -> (Outcome, Option<St
             let message = format!("HTTP {} from {}, but {err}", head.status, client.host);
             (unknown("bad_response", message), None)
         }
-        StreamError::Provider { kind, class, message, request_id } => {
-            let words = format!("{kind}: {message}");
-            let class = class.unwrap_or("provider_error");
-            (in_the_answer(client, head, class, &words), request_id)
+        StreamError::Provider { error, begun: false } => {
+            let failure = error::in_place_of_a_stream(head, &error, &client.host);
+            (Outcome::Failed(failure), error.request_id)
         }
+        StreamError::Provider { error, begun: true } => in_the_answer(client, head, error),
     }
 }
 

@@ -132,8 +132,8 @@ pub enum ClientError {
     /// It has no certificates, or damaged ones.
     #[error("provider.ca_file {} has no usable PEM certificates", .0.display())]
     NoCertificates(PathBuf),
-    /// Control characters, for example.
-    #[error("{0} cannot be sent in a header")]
+    /// Control characters, for example, or nothing at all.
+    #[error("{0} cannot be sent in a header: it is empty or has a control character")]
     Header(&'static str),
     /// The TLS or HTTP library refuses.
     #[error("failed to set up the HTTP client")]
@@ -250,10 +250,10 @@ fn headers(config: &ClientConfig, key: &SecretString) -> Result<HeaderMap, Clien
     headers.insert("accept", json);
     headers.insert(
         "anthropic-version",
-        plain(&config.anthropic_version, "provider.anthropic_version")?,
+        words(&config.anthropic_version, "provider.anthropic_version")?,
     );
     if !config.anthropic_beta.is_empty() {
-        let beta = plain(&config.anthropic_beta.join(","), "provider.anthropic_beta")?;
+        let beta = words(&config.anthropic_beta.join(","), "provider.anthropic_beta")?;
         headers.insert("anthropic-beta", beta);
     }
     let key = key.expose_secret();
@@ -265,6 +265,15 @@ fn headers(config: &ClientConfig, key: &SecretString) -> Result<HeaderMap, Clien
     value.set_sensitive(true);
     headers.insert(name, value);
     Ok(headers)
+}
+
+/// Words with commas between them. An empty one would be refused with every call, and end every
+/// job.
+fn words(value: &str, what: &'static str) -> Result<HeaderValue, ClientError> {
+    if value.split(',').any(|word| word.trim().is_empty()) {
+        return Err(ClientError::Header(what));
+    }
+    plain(value, what)
 }
 
 fn plain(value: &str, what: &'static str) -> Result<HeaderValue, ClientError> {

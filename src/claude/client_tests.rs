@@ -340,6 +340,41 @@ async fn an_error_in_the_middle_of_a_stream() {
     assert_eq!(reply.request_id.as_deref(), Some("req_2"));
 }
 
+/// What a streaming call gets in the place of an answer is an error as any other: overload uses up
+/// no attempt, and nothing was written that could be billed.
+#[tokio::test]
+async fn an_error_in_the_place_of_a_stream() {
+    let overloaded = FailureKind::Overloaded { retry_after: Some(Millis::from_secs(3)) };
+    let transient = FailureKind::Transient { retry_after: Some(Millis::from_secs(3)) };
+    let limited = FailureKind::RateLimited {
+        retry_after: Some(Millis::from_secs(3)),
+        limit: Some(Dimension::OutputTokens),
+        ramp: false,
+    };
+    for (kind, expected, class) in [
+        ("overloaded_error", overloaded, "overloaded"),
+        ("rate_limit_error", limited, "rate_limited"),
+        ("api_error", transient.clone(), "api_error"),
+        ("timeout_error", transient.clone(), "timeout"),
+        ("lunar_eclipse_error", transient, "api_error"),
+        ("invalid_request_error", FailureKind::Permanent, "invalid_request"),
+        ("authentication_error", FailureKind::KeyRejected, "authentication"),
+    ] {
+        let error = format!(
+            r#"{{"type":"error","error":{{"type":"{kind}","message":"8,000 output tokens per minute"}},"request_id":"req_4"}}"#
+        );
+        let events = format!(
+            ": hi\n\nevent: ping\ndata: {{\"type\": \"ping\"}}\n\nevent: error\ndata: {error}\n\n"
+        );
+        let headers = "content-type: text/event-stream\r\nretry-after: 3\r\n";
+        let wire = response("200 OK", headers, events.as_bytes());
+        let reply = reply_to(Says::ThisAndHangs(wire), true).await;
+        assert_eq!((&failed(&reply).kind, &*failed(&reply).class), (&expected, class));
+        assert!(failed(&reply).message.contains("8,000 output"), "{reply:?}");
+        assert_eq!((reply.http_status, reply.request_id.as_deref()), (Some(200), Some("req_4")));
+    }
+}
+
 #[tokio::test]
 async fn refusals_are_read_by_status_and_body() {
     let headers = "retry-after: 7\r\nrequest-id: req_1\r\n";
@@ -396,6 +431,18 @@ async fn pings_do_not_keep_a_call_alive_for_ever() {
     assert_eq!(unknown(&reply).class, "timeout");
 }
 
+/// Blanks before an answer are as good as pings.
+#[tokio::test]
+async fn nor_do_drops_of_an_answer() {
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n".to_vec();
+    for stream in [false, true] {
+        let server = Server::start(Says::ThisForEver(head.clone(), b" ".to_vec())).await;
+        let config = ClientConfig { max_response_bytes: u64::MAX, ..impatient(&server) };
+        let reply = call(config, stream).await;
+        assert_eq!((&*unknown(&reply).class, &unknown(&reply).kind), ("timeout", &TRANSIENT));
+    }
+}
+
 #[tokio::test]
 async fn a_message_that_is_whole_needs_no_end_of_the_connection() {
     let wire = [b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), MESSAGE.as_bytes()].concat();
@@ -434,6 +481,13 @@ async fn compressed_answers() {
     unknown(&reply);
     let reply = reply_to(Says::This(wire(b"no gzip at all, and yet it says so")), false).await;
     assert_eq!(unknown(&reply).class, "bad_response");
+    // Streams too, cut where no event ends.
+    let headers = "content-type: text/event-stream\r\ncontent-encoding: gzip\r\n";
+    let wire = response("200 OK", headers, &gzip(EVENTS.as_bytes()));
+    let reply = reply_to(Says::This(wire.clone()), true).await;
+    assert_eq!(answer(&reply).text, "Hi!");
+    let reply = reply_to(Says::ThisAndCloses(wire[..wire.len() - 60].to_vec()), true).await;
+    assert_eq!(unknown(&reply).kind, TRANSIENT);
 }
 
 #[tokio::test]
@@ -513,6 +567,33 @@ async fn no_connection_is_surely_not_charged() {
     }
 }
 
+/// TCP is there, and then nothing: neither the handshake nor the tunnel ever comes about.
+#[tokio::test]
+async fn a_connection_that_never_comes_about_is_surely_not_charged() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = silent.local_addr().unwrap().port();
+    for (base_url, proxy) in [
+        (format!("https://127.0.0.1:{port}"), None),
+        ("https://api.invalid".to_owned(), Some(format!("http://127.0.0.1:{port}"))),
+    ] {
+        let connect_timeout = Duration::from_millis(50);
+        let config = ClientConfig { base_url, proxy, connect_timeout, ..ClientConfig::default() };
+        for config in [
+            config.clone(),
+            // The connection's time is never longer than the call's.
+            ClientConfig {
+                connect_timeout: Duration::from_secs(60),
+                request_timeout: Duration::from_millis(100),
+                ..config
+            },
+        ] {
+            let reply = call(config, true).await;
+            assert_eq!(failed(&reply).class, "connection");
+            assert_eq!(failed(&reply).kind, FailureKind::NotReached);
+        }
+    }
+}
+
 #[tokio::test]
 async fn the_key_is_in_nothing_that_is_kept_or_shown() {
     let long = "x".repeat(440);
@@ -530,6 +611,11 @@ async fn the_key_is_in_nothing_that_is_kept_or_shown() {
         let shown = format!("{reply:?} {client:?} {:?}", client.0.headers);
         assert!(!shown.contains(&KEY[..12]), "{shown}");
     }
+    // Cut off in the middle of a header, it is not at the end of what is kept.
+    let headers = format!("request-id: {0} {KEY}\r\nretry-after: {0} {KEY}\r\n", "x".repeat(188));
+    let wire = response("429 Too Many", &headers, b"{}");
+    let reply = reply_to(Says::ThisAndCloses(wire), false).await;
+    assert!(!format!("{reply:?}").contains("sk-ant"), "{reply:?}");
     let error = Client::new(ClientConfig::default(), format!("{KEY}\n").into(), Clock::manual(NOW))
         .unwrap_err();
     assert!(!format!("{error} {error:?}").contains("canary"));
@@ -597,23 +683,38 @@ fn settings_that_cannot_be() {
         std::fs::write(&ca_file, pem).unwrap();
         assert!(refusal(config.clone()).contains("ca.pem"), "{pem}");
     }
-    let config = ClientConfig { anthropic_version: "a\nb".to_owned(), ..ClientConfig::default() };
-    assert!(refusal(config).contains("provider.anthropic_version"));
+    for version in ["a\nb", "", " "] {
+        let config =
+            ClientConfig { anthropic_version: version.to_owned(), ..ClientConfig::default() };
+        assert!(refusal(config).contains("provider.anthropic_version"), "{version:?}");
+    }
+    for beta in [["a", ""], [" ", "b"], ["a", "b\r\nc"]] {
+        let anthropic_beta = beta.map(str::to_owned).into();
+        let config = ClientConfig { anthropic_beta, ..ClientConfig::default() };
+        assert!(refusal(config).contains("provider.anthropic_beta"), "{beta:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_configured_proxy_gets_a_tunnel_and_not_the_key() {
-    let proxy = Server::start(Says::ThisAndCloses(response("403 No", "", b""))).await;
-    let config = ClientConfig {
-        proxy: Some(format!("http://127.0.0.1:{}", proxy.port)),
-        base_url: "https://api.invalid".to_owned(),
-        ..ClientConfig::default()
-    };
-    let reply = call(config, false).await;
-    assert_eq!(failed(&reply).class, "connection");
-    let request = &proxy.seen().requests[0];
-    assert!(request.starts_with("CONNECT api.invalid:443"), "{request}");
-    assert!(!request.contains("canary"));
+    for status in ["403 No", "407 Proxy Authentication Required", "401 Who", "502 Bad Gateway"] {
+        let login = "proxy-authenticate: Basic realm=\"corp\"\r\n";
+        let proxy = Server::start(Says::ThisAndCloses(response(status, login, b"<html>"))).await;
+        let config = ClientConfig {
+            proxy: Some(format!("http://user:pa55word@127.0.0.1:{}", proxy.port)),
+            base_url: "https://api.invalid".to_owned(),
+            ..ClientConfig::default()
+        };
+        let reply = call(config, false).await;
+        // A proxy's login is not the provider's: the key's gate stays as it is.
+        assert_eq!(failed(&reply).class, "connection", "{status}");
+        assert_eq!(failed(&reply).kind, FailureKind::NotReached, "{status}");
+        assert!(!format!("{reply:?}").contains("pa55word"), "{reply:?}");
+        let request = &proxy.seen().requests[0];
+        assert!(request.starts_with("CONNECT api.invalid:443"), "{request}");
+        assert!(request.to_lowercase().contains("proxy-authorization: basic "), "{request}");
+        assert!(!request.contains("canary"));
+    }
 }
 
 /// The environment can only be set for another process.

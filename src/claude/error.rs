@@ -30,6 +30,8 @@ pub(crate) struct ApiError {
     pub(crate) code: Option<String>,
     /// The body's `request_id`.
     pub(crate) request_id: Option<String>,
+    /// The body says of itself that it is an error, as the API's do; other people's need not.
+    pub(crate) enveloped: bool,
 }
 
 impl ApiError {
@@ -46,6 +48,7 @@ impl ApiError {
             message: error.text("message").unwrap_or_default(),
             code: error.object("details").and_then(|details| details.text("error_code")),
             request_id: body.text("request_id"),
+            enveloped: body.text("type").as_deref() == Some("error"),
         })
     }
 
@@ -76,16 +79,14 @@ impl ApiError {
 pub(crate) fn outcome(head: &Head, body: &[u8], host: &str) -> (Outcome, Option<String>) {
     let body = String::from_utf8_lossy(body);
     let api = ApiError::parse(&body);
-    let error = api.clone().unwrap_or_default();
+    let elsewhere = is_elsewhere(head.status, api.as_ref(), &body);
     let (kind, class) = match head.status {
         300..=399 => (FailureKind::NotReached, "redirect"),
-        status if is_elsewhere(status, api.as_ref()) => (FailureKind::NotReached, NOT_THE_API),
-        429 => too_many(head, &error),
-        400..=499 => client_error(head, &error),
-        _ => server_error(head, &error),
+        _ if elsewhere => (FailureKind::NotReached, NOT_THE_API),
+        _ => meaning(head, &api.clone().unwrap_or_default()),
     };
     let failure = Failure {
-        message: describe(head.status, host, api.as_ref(), &body),
+        message: describe(head.status, host, api.as_ref(), elsewhere, &body),
         kind,
         class: class.into(),
     };
@@ -94,20 +95,53 @@ pub(crate) fn outcome(head: &Head, body: &[u8], host: &str) -> (Outcome, Option<
     } else {
         Outcome::Failed(failure)
     };
-    (outcome, error.request_id)
+    (outcome, api.and_then(|error| error.request_id))
 }
 
-/// The API gives these with words of its own. Without them it was something before it that
-/// answered: a wrong base URL, a proxy, a firewall. (Of a 400, 413, 422 or 431 the request itself
-/// may be the cause, whoever answers.) Of a path that it does not have the API says "Not found",
-/// of a model that it does not have the model's name.
-fn is_elsewhere(status: u16, api: Option<&ApiError>) -> bool {
-    match api {
-        None => matches!(status, 403..=406 | 410 | 421 | 426 | 451),
-        Some(error) => {
-            status == 404
-                && error.message.get(..9).is_some_and(|m| m.eq_ignore_ascii_case("not found"))
+/// What an error means that came with status 200 in the place of a streamed answer: the same as
+/// under the status that goes with its type.
+pub(crate) fn in_place_of_a_stream(head: &Head, error: &ApiError, host: &str) -> Failure {
+    let status = match error.kind.as_str() {
+        "invalid_request_error" => 400,
+        "authentication_error" => 401,
+        "billing_error" => 402,
+        "permission_error" => 403,
+        "not_found_error" => 404,
+        "conflict_error" => 409,
+        "request_too_large" => 413,
+        "rate_limit_error" => 429,
+        "timeout_error" => 504,
+        "overloaded_error" => 529,
+        _ => 500,
+    };
+    let (kind, class) = meaning(&Head { status, ..head.clone() }, error);
+    let words = format!("{host} gave no answer: {}: {}", error.kind, error.message);
+    Failure { kind, class: class.into(), message: tidy(&words, MESSAGE_CHARS_MAX) }
+}
+
+fn meaning(head: &Head, error: &ApiError) -> (FailureKind, &'static str) {
+    match head.status {
+        429 => too_many(head, error),
+        400..=499 => client_error(head, error),
+        _ => server_error(head, error),
+    }
+}
+
+/// The API gives a 4xx with words of its own. Without them it was something before it that
+/// answered: a wrong base URL, a proxy, a firewall. Only where the request, the key or the load
+/// may be the cause, whoever answers, is the bare status believed; but a proxy that wants a login
+/// shows a page, and so does a server that is spoken to in the wrong way. Of a path that it does
+/// not have the API says "Not found", of a model that it does not have the model's name.
+fn is_elsewhere(status: u16, api: Option<&ApiError>, body: &str) -> bool {
+    match (api, status) {
+        (Some(error), 404) => {
+            let words = error.message.get(..9);
+            !error.enveloped || words.is_some_and(|words| words.eq_ignore_ascii_case("not found"))
         }
+        (Some(_), _) => false,
+        (None, 400 | 401) => body.trim_start().starts_with('<'),
+        (None, 402 | 408 | 409 | 413 | 422 | 429) => false,
+        (None, _) => (400..500).contains(&status) || status == 511,
     }
 }
 
@@ -166,11 +200,12 @@ fn client_error(head: &Head, error: &ApiError) -> (FailureKind, &'static str) {
     {
         return (parked, "billing");
     }
+    let gives_up = head.should_retry == Some(false);
     match head.status {
         401 => return (FailureKind::KeyRejected, "authentication"),
         403 => return (FailureKind::KeyRejected, "permission"),
-        408 => return (transient, "timeout"),
-        409 => return (transient, "conflict"),
+        408 => return (if gives_up { FailureKind::Permanent } else { transient }, "timeout"),
+        409 => return (if gives_up { FailureKind::Permanent } else { transient }, "conflict"),
         413 => return (FailureKind::Permanent, "request_too_large"),
         _ => {}
     }
@@ -238,7 +273,13 @@ fn next_month(now: Timestamp) -> Timestamp {
     }
 }
 
-fn describe(status: u16, host: &str, api: Option<&ApiError>, body: &str) -> String {
+fn describe(
+    status: u16,
+    host: &str,
+    api: Option<&ApiError>,
+    elsewhere: bool,
+    body: &str,
+) -> String {
     let words = match api {
         Some(error) if error.kind.is_empty() => error.message.clone(),
         Some(error) => format!("{}: {}", error.kind, error.message),
@@ -246,12 +287,13 @@ fn describe(status: u16, host: &str, api: Option<&ApiError>, body: &str) -> Stri
     };
     let cure = match (status, api) {
         (300..=399, _) => " (redirects are never followed: set provider.base_url to its target)",
-        (403 | 451, None) => " (not the API's words: a firewall on the way? provider.base_url?)",
-        (_, None) if is_elsewhere(status, None) => {
-            " (not the API's words: is provider.base_url right?)"
+        _ if !elsewhere => "",
+        (_, Some(_)) => " (no such path there: is provider.base_url right?)",
+        (401 | 407 | 511, None) => {
+            " (not the API's words: a proxy that wants a login? provider.base_url?)"
         }
-        _ if is_elsewhere(status, api) => " (no such path there: is provider.base_url right?)",
-        _ => "",
+        (403 | 451, None) => " (not the API's words: a firewall on the way? provider.base_url?)",
+        (_, None) => " (not the API's words: is provider.base_url right?)",
     };
     let separator = if words.is_empty() { "" } else { ": " };
     tidy(&format!("HTTP {status} from {host}{cure}{separator}{words}"), MESSAGE_CHARS_MAX)

@@ -202,6 +202,8 @@ fn x_should_retry_stands_above_the_status() {
         (no(500), FailureKind::Permanent),
         (no(503), FailureKind::Permanent),
         (no(529), OVERLOADED),
+        (no(408), FailureKind::Permanent),
+        (no(409), FailureKind::Permanent),
         (yes(400), TRANSIENT),
         (yes(404), TRANSIENT),
         (yes(401), FailureKind::KeyRejected),
@@ -229,7 +231,9 @@ fn bodies_that_are_not_the_apis() {
 /// Else a wrong base URL would empty a queue, and a firewall's page would look like a bad key.
 #[test]
 fn what_answers_without_the_apis_words_is_not_the_api() {
-    for status in [302, 403, 404, 405, 406, 410, 421, 426, 451] {
+    let elsewhere =
+        [302, 403, 404, 405, 406, 407, 410, 411, 412, 414, 415, 417, 421, 423, 426, 428, 431, 451];
+    for status in elsewhere.into_iter().chain([495, 496, 497, 499, 511]) {
         for page in ["<html>nginx", "", r#"{"detail":"Not Found"}"#] {
             let elsewhere = fails(&head(status), page);
             assert_eq!(elsewhere.kind, FailureKind::NotReached, "{status} {page:?}");
@@ -237,13 +241,38 @@ fn what_answers_without_the_apis_words_is_not_the_api() {
         }
     }
     // Of these the request itself may be the cause, whoever says so; a 401 asks for a key.
-    for status in [400, 413, 422, 431] {
-        assert_eq!(fails(&head(status), "<html>nginx").kind, FailureKind::Permanent, "{status}");
+    for words in ["", "Bad Request", r#"{"detail":"x"}"#] {
+        for status in [400, 413, 422] {
+            assert_eq!(fails(&head(status), words).kind, FailureKind::Permanent, "{status}");
+        }
+        assert_eq!(fails(&head(401), words).kind, FailureKind::KeyRejected);
     }
-    assert_eq!(fails(&head(401), "<html>nginx").kind, FailureKind::KeyRejected);
     let path = fails(&head(404), &body("not_found_error", "Not Found", "null"));
     assert_eq!((path.kind, &*path.class), (FailureKind::NotReached, "not_the_api"));
     assert!(path.message.contains("no such path"), "{}", path.message);
+}
+
+/// A proxy that wants somebody to log in, or a server that is spoken to in the wrong way, shows
+/// a page; programs that look at keys and requests answer in words for programs.
+#[test]
+fn a_page_is_neither_about_the_key_nor_about_the_request() {
+    for status in [400, 401] {
+        let page = fails(&head(status), " <!DOCTYPE html>\n<title>Sign in</title>");
+        assert_eq!((page.kind, &*page.class), (FailureKind::NotReached, "not_the_api"));
+        assert!(page.message.contains("provider.base_url"), "{}", page.message);
+    }
+    // Of a size every proxy knows.
+    assert_eq!(fails(&head(413), "<html>nginx").kind, FailureKind::Permanent);
+}
+
+/// Other people's APIs have error objects too, and no such path.
+#[test]
+fn a_404_in_other_words_than_the_apis_ends_no_job() {
+    let other = r#"{"error":{"message":"Unknown request URL: POST /v1/messages","type":"invalid_request_error","param":null,"code":"unknown_url"}}"#;
+    let failure = fails(&head(404), other);
+    assert_eq!((failure.kind, &*failure.class), (FailureKind::NotReached, "not_the_api"));
+    assert!(failure.message.contains("provider.base_url"), "{}", failure.message);
+    assert!(failure.message.contains("Unknown request URL"), "{}", failure.message);
 }
 
 #[test]

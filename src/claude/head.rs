@@ -10,8 +10,12 @@ use crate::domain::time::{Millis, Timestamp};
 use reqwest::header::HeaderMap;
 use serde_json::{Map, Value};
 
-/// A header value is kept up to this many characters.
+/// No value that is read here is longer; half of one would say nothing, or tell a part of a key.
 const VALUE_CHARS_MAX: usize = 200;
+
+/// No limit is as high. The ledger's sums are made for what is lower; a level far above what it
+/// can hold would look like a pool without anything left.
+const COUNT_MAX: i64 = 1_000_000_000_000;
 
 /// The headers that are written down with the attempt.
 const RECORDED: &[&str] = &[
@@ -94,15 +98,16 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Millis> {
         number(&value, 1_000.0).or_else(|| {
             let until = parse_http_date(&value)?;
             // A date that has passed says nothing, like a negative number.
-            (until >= now).then(|| until.since(now))
+            (until > now).then(|| until.since(now))
         })
     })
 }
 
-/// A number that is no less than zero, in the given unit of milliseconds, rounded up.
+/// A number above zero, in the given unit of milliseconds, rounded up. Zero is no wish, and who
+/// took it for one would come back at once, again and again.
 fn number(value: &str, unit: f64) -> Option<Millis> {
     let count: f64 = value.trim().parse().ok()?;
-    if !count.is_finite() || count.is_sign_negative() {
+    if !count.is_finite() || count <= 0.0 {
         return None;
     }
     // Absurd waits saturate; the gate clamps them.
@@ -124,7 +129,8 @@ fn limits(headers: &HeaderMap) -> Vec<ObservedLimit> {
     .into_iter()
     .filter_map(|(dimension, word)| {
         let read = |what| -> Option<i64> {
-            text(headers, &format!("anthropic-ratelimit-{word}-{what}"))?.trim().parse().ok()
+            let value = text(headers, &format!("anthropic-ratelimit-{word}-{what}"))?;
+            value.parse().ok().filter(|count| *count <= COUNT_MAX)
         };
         let limit = read("limit").filter(|limit| *limit >= 1)?;
         Some(ObservedLimit {
@@ -144,11 +150,12 @@ fn record(headers: &HeaderMap) -> Option<String> {
     (!kept.is_empty()).then(|| Value::Object(kept).to_string())
 }
 
-/// A header's value, shortened; bytes that are no UTF-8 are replaced.
+/// A header's value, unless it is too long; bytes that are no UTF-8 are replaced.
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     let value = headers.get(name)?;
     let value = String::from_utf8_lossy(value.as_bytes());
-    Some(value.trim().chars().take(VALUE_CHARS_MAX).collect())
+    let value = value.trim();
+    (value.chars().count() <= VALUE_CHARS_MAX).then(|| value.to_owned())
 }
 
 #[cfg(test)]
@@ -181,8 +188,11 @@ mod tests {
     fn every_form_of_retry_after() {
         for (value, millis) in [
             ("7", Some(7_000)),
-            ("0", Some(0)),
+            ("0", None),
+            ("0.0", None),
+            ("-0", None),
             ("0.25", Some(250)),
+            ("0.0001", Some(1)),
             ("1.0001", Some(1_001)),
             (" 3 ", Some(3_000)),
             ("-1", None),
@@ -192,10 +202,15 @@ mod tests {
             ("inf", None),
             ("NaN", None),
             ("1e400", None),
+            ("7, 9", None),
+            ("7s", None),
+            ("0x7", None),
             ("99999999999999999999", Some(i64::MAX)),
             // The local clock stands in for a missing Date.
             ("Tue, 24 Nov 2026 12:00:30 GMT", Some(30_000)),
+            ("Tue, 24 Nov 2026 12:00:00 GMT", None),
             ("Tue, 24 Nov 2026 11:59:30 GMT", None),
+            ("Thu, 24 Dec 2099 12:00:00 GMT", Some(2_306_275_200_000)),
         ] {
             assert_eq!(wait(&[("retry-after", value)]), millis, "{value}");
         }
@@ -204,7 +219,10 @@ mod tests {
     #[test]
     fn milliseconds_come_first_and_dates_are_measured_against_theirs() {
         assert_eq!(wait(&[("retry-after", "7"), ("retry-after-ms", "1500.2")]), Some(1_501));
-        assert_eq!(wait(&[("retry-after", "7"), ("retry-after-ms", "x")]), Some(7_000));
+        for nothing in ["x", "0", "-5", "", "nan"] {
+            let both = [("retry-after", "7"), ("retry-after-ms", nothing)];
+            assert_eq!(wait(&both), Some(7_000), "{nothing}");
+        }
         let theirs = ("date", "Tue, 24 Nov 2026 15:00:00 GMT");
         assert_eq!(wait(&[theirs, ("retry-after", "Tue, 24 Nov 2026 15:00:02 GMT")]), Some(2_000));
         let head = Head::read(429, &headers(&[theirs]), local());
@@ -238,18 +256,46 @@ mod tests {
         assert_eq!(head.media_type, "text/event-stream");
     }
 
+    /// Whatever a gateway makes of them, the ledger can take what is left.
+    #[test]
+    fn absurd_limits_reach_no_ledger() {
+        let most = i64::MAX.to_string();
+        let limit = |limit: &str, remaining: &str| {
+            let pairs = [
+                ("anthropic-ratelimit-requests-limit", limit),
+                ("anthropic-ratelimit-requests-remaining", remaining),
+                ("anthropic-ratelimit-requests-reset", "9999-12-31T23:59:60Z"),
+                ("anthropic-priority-input-tokens-limit", "7"),
+                ("anthropic-fast-output-tokens-limit", "7"),
+            ];
+            let head = Head::read(200, &headers(&pairs), local());
+            assert!(head.limits.len() <= 1, "{:?}", head.limits);
+            head.limits.first().map(|seen| (seen.limit, seen.remaining))
+        };
+        assert_eq!(limit("50", "51"), Some((50, Some(51))), "a burst may be above a minute's");
+        assert_eq!(limit("50", "-3"), Some((50, Some(0))));
+        for odd in [most.as_str(), "1000000000001", "1e3", "4.0", "", "many", "0x7"] {
+            assert_eq!(limit("50", odd), Some((50, None)), "{odd}");
+            assert_eq!(limit(odd, "50"), None, "{odd}");
+        }
+    }
+
     #[test]
     fn the_record_is_a_fixed_list_with_short_values() {
-        let long = "9".repeat(1_000);
+        let (long, longest) = ("9".repeat(201), "9".repeat(200));
         let head = Head::read(
             200,
-            &headers(&[("request-id", "req_1"), ("set-cookie", "a=b"), ("retry-after", &long)]),
+            &headers(&[
+                ("request-id", &longest),
+                ("set-cookie", "a=b"),
+                ("x-should-retry", "true"),
+                ("retry-after", &long),
+            ]),
             local(),
         );
         let record: Value = serde_json::from_str(&head.record.unwrap()).unwrap();
-        assert_eq!(record["request-id"], "req_1");
-        assert_eq!(record["retry-after"].as_str().unwrap().len(), 200);
-        assert!(record.get("set-cookie").is_none());
+        assert_eq!(record, serde_json::json!({ "request-id": longest, "x-should-retry": "true" }));
+        assert_eq!(head.retry_after, None, "half of a value says nothing");
         assert!(Head::read(200, &HeaderMap::new(), local()).record.is_none());
     }
 }

@@ -21,7 +21,7 @@ mod head;
 pub mod key;
 pub mod request;
 mod sight;
-pub mod stream;
+mod stream;
 
 pub use client::{Auth, Client, ClientConfig, ClientError};
 pub use request::{Fallbacks, InvalidRequest, JobBody, Prepared, prepare};

@@ -363,6 +363,19 @@ mod tests {
         );
     }
 
+    /// Numbers beyond any type, keys given twice, escapes, halves of a pair: all as written.
+    #[test]
+    fn values_are_sent_as_they_are_spelled() {
+        let values = r#""messages":[{"role":"user","content":"\u0061\/\ud83c\udf89 \ud800 é","content":"x"}],"metadata":{"n":123456789012345678901234567890,"f":1.0,"g":-0.0,"h":1E+02,"i":0.1000000000000000055511151231257827,"j":1e999,"k":{"a":1,"a":2}},"tools":[ ]"#;
+        let complete = format!(r#"{{"model":"m","max_tokens":1,{values}}}"#);
+        assert_eq!(text(&request(&complete).unwrap()), complete);
+        let streamed = with_stream(&request(&complete).unwrap().body);
+        assert_eq!(streamed, format!(r#"{{"stream":true,{}"#, &complete[1..]).as_bytes());
+        let filled = request(&format!(r#"{{"stre\u0061m":true, {values} }}"#)).unwrap();
+        let expected = format!(r#"{{{values},"model":"claude-default","max_tokens":100}}"#);
+        assert_eq!(text(&filled), expected);
+    }
+
     #[test]
     fn refusals_say_what_is_wrong() {
         let ok = r#""messages":[{"role":"user","content":"x"}]"#;

@@ -16,21 +16,17 @@ const BLOCKS_MAX: usize = 100_000;
 
 /// Why a stream gave no message.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StreamError {
+pub(crate) enum StreamError {
     /// More bytes than allowed.
     #[error("the stream is longer than {0} bytes")]
     TooLarge(u64),
-    /// An `error` event: the provider gave up in the middle.
-    #[error("{kind}: {message}")]
+    /// An `error` event: the provider gave up.
+    #[error("{}: {}", error.kind, error.message)]
     Provider {
-        /// `error.type`.
-        kind: String,
-        /// Its stable word, when the type is known.
-        class: Option<&'static str>,
-        /// `error.message`.
-        message: String,
-        /// The provider's id of the call.
-        request_id: Option<String>,
+        /// Why.
+        error: ApiError,
+        /// A part of the message had come before it.
+        begun: bool,
     },
     /// It breaks the protocol; a message put together from it could lack a part.
     #[error("the stream is damaged: {0}")]
@@ -120,12 +116,14 @@ struct Block {
 
 /// A streamed message under construction.
 #[derive(Debug)]
-pub struct Stream {
+pub(crate) struct Stream {
     events: Events,
     bytes_left: u64,
     bytes_max: u64,
     message: Option<Fields>,
     usage: Fields,
+    /// A `message_delta` has said how much output there was.
+    output_told: bool,
     blocks: BTreeMap<u64, Block>,
     written: i64,
     complete: bool,
@@ -133,13 +131,14 @@ pub struct Stream {
 
 impl Stream {
     /// Starts a stream that may have at most `bytes_max` bytes.
-    pub fn new(bytes_max: u64) -> Stream {
+    pub(crate) fn new(bytes_max: u64) -> Stream {
         Stream {
             events: Events::default(),
             bytes_left: bytes_max,
             bytes_max,
             message: None,
             usage: Fields::default(),
+            output_told: false,
             blocks: BTreeMap::new(),
             written: 0,
             complete: false,
@@ -147,12 +146,12 @@ impl Stream {
     }
 
     /// Bytes of text, thinking and tool input so far.
-    pub fn written(&self) -> i64 {
+    pub(crate) fn written(&self) -> i64 {
         self.written
     }
 
     /// Takes the next bytes. What comes after `message_stop` is ignored.
-    pub fn push(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
         for byte in bytes {
             if self.complete {
                 return Ok(());
@@ -167,19 +166,23 @@ impl Stream {
     }
 
     /// Whether `message_stop` has arrived.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.complete
     }
 
     /// The message as JSON; `None` when the stream ended before `message_stop`.
-    pub fn finish(mut self) -> Option<String> {
+    pub(crate) fn finish(mut self) -> Option<String> {
         // The blank line behind the last event may be missing; the event is whole all the same.
         let _ = self.push(b"\n\n");
         let mut message = self.message.filter(|_| self.complete)?;
         let blocks: Vec<String> =
             self.blocks.into_values().map(|block| block.finish().to_json()).collect();
         message.set_list("content", blocks.iter().map(String::as_str));
-        if self.usage.iter().next().is_some() {
+        if !self.output_told {
+            // `message_start` counts the first tokens; as the count of all it would be wrong.
+            self.usage.remove("output_tokens");
+        }
+        if message.get("usage").is_some() || self.usage.iter().next().is_some() {
             message.set("usage", raw(self.usage.to_json()));
         }
         Some(message.to_json())
@@ -208,12 +211,7 @@ impl Stream {
             }
             "error" => {
                 let error = ApiError::read(&fields).unwrap_or_default();
-                Err(StreamError::Provider {
-                    class: error.class(),
-                    kind: error.kind,
-                    message: error.message,
-                    request_id: error.request_id,
-                })
+                Err(StreamError::Provider { error, begun: self.message.is_some() })
             }
             // `ping`, `content_block_stop`, and what is new.
             _ => Ok(()),
@@ -268,6 +266,7 @@ impl Stream {
             }
         }
         for (name, value) in fields.object("usage").unwrap_or_default().iter() {
+            self.output_told |= name == "output_tokens" && value.get() != "null";
             if value.get() != "null" || self.usage.get(name).is_none() {
                 self.usage.set(name, value.to_owned());
             }

@@ -195,6 +195,28 @@ fn comments_several_data_lines_and_a_byte_order_mark() {
     assert_eq!(message["content"], json!([]));
 }
 
+/// What `message_start` says of the output is only its beginning: taken for all of it, a budget
+/// would be charged too little.
+#[test]
+fn without_the_last_usage_there_is_none_of_the_output() {
+    let stop = ("message_stop", r#"{"type":"message_stop"}"#);
+    let silent =
+        ("message_delta", r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"}}"#);
+    let null = (
+        "message_delta",
+        r#"{"type":"message_delta","delta":{},"usage":{"output_tokens":null,"input_tokens":26}}"#,
+    );
+    for events in
+        [vec![EVENTS[0], stop], vec![EVENTS[0], silent, stop], vec![EVENTS[0], null, stop]]
+    {
+        let message = whole(&wire(&events, "\n")).unwrap().unwrap();
+        let value: Value = serde_json::from_str(&message).unwrap();
+        assert!(value["usage"]["input_tokens"].as_i64().unwrap() >= 25, "{message}");
+        assert_eq!(value["usage"].get("output_tokens"), None, "{message}");
+        assert_eq!(crate::claude::answer::read(message).unwrap().usage, None);
+    }
+}
+
 #[test]
 fn an_error_event_is_told() {
     let mut events = EVENTS[..3].to_vec();
@@ -205,10 +227,14 @@ fn an_error_event_is_told() {
     assert_eq!(
         whole(&wire(&events, "\n")).unwrap_err(),
         StreamError::Provider {
-            kind: "overloaded_error".to_owned(),
-            class: Some("overloaded"),
-            message: "Overloaded".to_owned(),
-            request_id: Some("req_9".to_owned()),
+            error: ApiError {
+                kind: "overloaded_error".to_owned(),
+                message: "Overloaded".to_owned(),
+                code: None,
+                request_id: Some("req_9".to_owned()),
+                enveloped: true,
+            },
+            begun: true,
         }
     );
 }

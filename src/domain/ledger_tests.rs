@@ -134,6 +134,29 @@ fn limits_are_taken_from_the_first_headers() {
     assert_eq!(ledger.check(&second, false, T0), Check::Go);
 }
 
+/// The client lets counts through up to this.
+#[test]
+fn the_highest_limits_in_headers_break_nothing() {
+    let most = 1_000_000_000_000;
+    for (limit, remaining) in [(most, most), (most, 0), (1, most), (7, 9)] {
+        let mut ledger = ledger(Vec::new());
+        let one = call(&mut ledger, 10, 10, T0);
+        for round in 0..4 {
+            let now = T0 + Millis(round * 40_000);
+            ledger.reserve(JOB, &one);
+            let mut seen = reply(answer(10, 10), now);
+            seen.limits = [Dimension::Requests, Dimension::InputTokens, Dimension::OutputTokens]
+                .map(|dimension| ObservedLimit { dimension, limit, remaining: Some(remaining) })
+                .into();
+            ledger.end(JOB, &one, &seen, &Settlement::of(&seen, &one), Unit::ZERO, now);
+            ledger.foresee(now);
+            ledger.tick(now);
+        }
+        let next = ledger.check(&one, false, T0 + Millis::HOUR);
+        assert_eq!(next, Check::Go, "{limit} {remaining}");
+    }
+}
+
 #[test]
 fn a_learned_limit_follows_the_provider() {
     let mut ledger = ledger(Vec::new());

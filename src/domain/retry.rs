@@ -108,7 +108,7 @@ fn unknown(
     match policy.on_unknown {
         OnUnknown::Hold => Ruling { verdict: Verdict::Hold, counts: !interrupted },
         OnUnknown::Retry if interrupted => Ruling { verdict: Verdict::Requeue, counts: false },
-        OnUnknown::Retry => counted_retry(None, counted, policy, now, jitter),
+        OnUnknown::Retry => counted_retry(wish(&failure.kind), counted, policy, now, jitter),
     }
 }
 
@@ -153,6 +153,14 @@ fn counted_retry(
     }
     let wait = at_least(policy.backoff.delay(failures, jitter), retry_after);
     Ruling { verdict: Verdict::RetryAt(now + wait), counts: true }
+}
+
+/// A gateway that gave up on a call says when to come back.
+fn wish(kind: &FailureKind) -> Option<Millis> {
+    match kind {
+        FailureKind::Transient { retry_after } => *retry_after,
+        _ => None,
+    }
 }
 
 fn at_least(delay: Millis, wish: Option<Millis>) -> Millis {
@@ -235,6 +243,21 @@ mod tests {
             |secs| fail(FailureKind::Overloaded { retry_after: Some(Millis::from_secs(secs)) });
         assert_eq!(rule_on(&wish(30), 0).verdict, Verdict::RetryAt(NOW + Millis::from_secs(30)));
         assert_eq!(rule_on(&wish(9_999_999), 0).verdict, Verdict::RetryAt(NOW + RETRY_AFTER_MAX));
+    }
+
+    /// A gateway that gave up says when to come back, though not what became of the call.
+    #[test]
+    fn the_wish_is_kept_when_the_fate_is_unknown() {
+        let wish = |secs| {
+            Outcome::Unknown(Failure {
+                kind: FailureKind::Transient { retry_after: Some(Millis::from_secs(secs)) },
+                class: "timeout".into(),
+                message: String::new(),
+            })
+        };
+        assert_eq!(rule_on(&wish(30), 0).verdict, Verdict::RetryAt(NOW + Millis::from_secs(30)));
+        assert_eq!(rule_on(&wish(9_999_999), 0).verdict, Verdict::RetryAt(NOW + RETRY_AFTER_MAX));
+        assert_eq!(rule_on(&wish(0), 0).verdict, Verdict::RetryAt(NOW + Millis::SECOND));
     }
 
     #[test]

@@ -213,7 +213,7 @@ impl App {
         let fault = core.faults.pick(real, ask);
         let pool = core.route(&ask.model);
         let early = now < pool.promised;
-        let error = fault.as_ref().and_then(FaultRule::error);
+        let error = fault.as_ref().and_then(|fault| fault.error(self.clock.now()));
         let verdict = match (error, fault.as_ref().map(|fault| fault.kind)) {
             (Some(error), _) => {
                 let wait = error.retry_after.as_deref().and_then(|text| text.parse().ok());

@@ -16,6 +16,8 @@ pub(super) struct ApiError {
     pub(super) should_retry: Option<bool>,
     /// A page by a proxy instead of the API's JSON.
     pub(super) html: bool,
+    /// The first and only event of a stream, under a 200.
+    pub(super) event: bool,
 }
 
 impl ApiError {
@@ -99,7 +101,11 @@ impl ApiError {
                  \r\n</body>\r\n</html>\r\n"
             );
         }
-        self.json(Some(request_id)).to_string()
+        let json = self.json(Some(request_id));
+        if self.event {
+            return format!("event: error\ndata: {json}\n\n");
+        }
+        json.to_string()
     }
 
     /// The error object, as a body or as an event's data.

@@ -53,6 +53,8 @@ pub enum Kind {
     SlowStart,
     /// An error event in the middle of a stream (`status`, 529 by default, gives its type).
     SseError,
+    /// An error event in the place of a streamed answer, after a 200; not billed.
+    SseRefusal,
     /// A stream that ends in good order, but without `message_stop`.
     SseCut,
     /// A plain message for a request that asked for a stream.
@@ -79,7 +81,7 @@ pub enum Kind {
     HugeHeader,
 }
 
-const NAMES: [(&str, Kind); 33] = [
+const NAMES: [(&str, Kind); 34] = [
     ("unknown_error", Kind::UnknownError),
     ("details_null", Kind::DetailsNull),
     ("bare_rate_limit", Kind::BareRateLimit),
@@ -101,6 +103,7 @@ const NAMES: [(&str, Kind); 33] = [
     ("stall_body", Kind::StallBody),
     ("slow_start", Kind::SlowStart),
     ("sse_error", Kind::SseError),
+    ("sse_refusal", Kind::SseRefusal),
     ("sse_cut", Kind::SseCut),
     ("json_to_stream", Kind::JsonToStream),
     ("garbage", Kind::Garbage),
@@ -123,7 +126,8 @@ impl Kind {
 
     /// Some faults exist only in streams.
     pub(super) fn applies_to(self, stream: bool) -> bool {
-        stream || !matches!(self, Kind::SseError | Kind::SseCut | Kind::JsonToStream)
+        let only_in_streams = [Kind::SseError, Kind::SseRefusal, Kind::SseCut, Kind::JsonToStream];
+        stream || !only_in_streams.contains(&self)
     }
 
     /// Whether a streaming request gets a plain body all the same.

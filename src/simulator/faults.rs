@@ -7,7 +7,8 @@ use super::errors::ApiError;
 use super::fault_kind::Kind;
 use super::matching;
 use super::request::Ask;
-use crate::clock::Entropy;
+use crate::clock::{Entropy, calendar};
+use crate::domain::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -145,7 +146,7 @@ impl FaultRule {
     }
 
     /// The error this fault answers with instead of running the request, if it is one.
-    pub(super) fn error(&self) -> Option<ApiError> {
+    pub(super) fn error(&self, now: Timestamp) -> Option<ApiError> {
         let mut error = match self.kind {
             Kind::Status(413) => page(413, "Request Entity Too Large"),
             Kind::Status(status) => ApiError::new(status, status_message(status)),
@@ -160,17 +161,25 @@ impl FaultRule {
             },
             Kind::BareRateLimit => ApiError::new(429, "Error"),
             Kind::RampLimit => ApiError { retry_after: Some("5".into()), ..ApiError::ramp() },
+            Kind::SseRefusal => {
+                let status = self.status.unwrap_or(529);
+                ApiError { event: true, ..ApiError::new(status, status_message(status)) }
+            }
             Kind::SpendCap => ApiError::new(
                 429,
-                "You have reached your API usage limits: your organization has crossed its \
-                 monthly API usage threshold, and access is paused until the month ends. You \
-                 will regain access on the first of next month at 00:00 UTC.",
+                format!(
+                    "You have reached your API usage limits: your organization has crossed its \
+                     monthly API usage threshold, and access is paused until the month ends. \
+                     You will regain access on {} at 00:00 UTC.",
+                    next_month(now)
+                ),
             )
             .with_code("enforced_spend_limit_reached"),
-            Kind::OwnLimit => ApiError::invalid(
+            Kind::OwnLimit => ApiError::invalid(format!(
                 "You have reached your specified API usage limits. You will regain access on \
-                 the first of next month at 00:00 UTC.",
-            ),
+                 {} at 00:00 UTC.",
+                next_month(now)
+            )),
             Kind::OnHold => {
                 ApiError::invalid("This organization is on hold.").with_code("organization_on_hold")
             }
@@ -183,6 +192,17 @@ impl FaultRule {
         }
         error.should_retry = self.should_retry;
         Some(error)
+    }
+}
+
+/// The first day of the next month, as messages have it.
+fn next_month(now: Timestamp) -> String {
+    let today = calendar::rfc3339(now);
+    let part = |from: usize, to: usize| today.get(from..to)?.parse::<u32>().ok();
+    match (part(0, 4), part(5, 7)) {
+        (Some(year), Some(12)) => format!("{:04}-01-01", year + 1),
+        (Some(year), Some(month)) => format!("{year:04}-{:02}-01", month + 1),
+        _ => "the first of next month".to_owned(),
     }
 }
 
@@ -322,9 +342,21 @@ mod tests {
         let mut faults = Faults::new(Vec::new(), 7, Duration::ZERO);
         let ask = ask("x [[fault=529, times=2, retry_after=3]]", 1);
         let fault = faults.pick(Duration::ZERO, &ask).unwrap();
-        assert_eq!(fault.error().unwrap().retry_after.as_deref(), Some("3"));
+        let error = fault.error(Timestamp(0)).unwrap();
+        assert_eq!(error.retry_after.as_deref(), Some("3"));
         assert!(faults.pick(Duration::ZERO, &ask).is_some());
         assert!(faults.pick(Duration::ZERO, &ask).is_none());
+    }
+
+    #[test]
+    fn spend_limits_name_the_day_they_end() {
+        for (now, end) in [
+            ("2026-11-24T23:59:59Z", "2026-12-01"),
+            ("2026-12-01T00:00:00Z", "2027-01-01"),
+            ("2024-02-29T12:00:00Z", "2024-03-01"),
+        ] {
+            assert_eq!(next_month(calendar::parse_rfc3339(now).unwrap()), end);
+        }
     }
 
     #[test]

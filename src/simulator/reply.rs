@@ -50,9 +50,14 @@ pub(super) fn refuse(
     fault: Option<&FaultRule>,
 ) -> Response {
     let mut response = respond(app, request_id, levels, fault, error.body(request_id));
-    *response.status_mut() =
-        StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if !error.event {
+        *response.status_mut() =
+            StatusCode::from_u16(error.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    }
     let headers = response.headers_mut();
+    if error.event {
+        set(headers, "content-type", "text/event-stream; charset=utf-8");
+    }
     if error.html {
         set(headers, "content-type", "text/html");
     }

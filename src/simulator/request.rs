@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// The versions of the API that exist.
 const VERSIONS: [&str; 3] = ["2023-01-01", "2023-06-01", "2026-10-21"];
-/// From here on sampling parameters are refused.
+/// From here on sampling parameters are refused, and some blocks in some roles.
 const VERSION_WITHOUT_SAMPLING: &str = "2026-10-21";
 const MESSAGES_MAX: usize = 100_000;
 /// Tokens an image or a document is counted as, whatever it holds.
@@ -92,6 +92,9 @@ pub(super) fn parse(body: &[u8], version: &str, counting: bool) -> Result<Ask, A
         None => return Err(ApiError::invalid("model: Field required")),
     };
     check_sampling(&value, version)?;
+    if version >= VERSION_WITHOUT_SAMPLING {
+        check_roles(&value)?;
+    }
     let stream = match value.get("stream") {
         None => false,
         Some(Value::Bool(stream)) => *stream,
@@ -138,6 +141,26 @@ fn check_sampling(value: &Value, version: &str) -> Result<(), ApiError> {
         }
         if !given.as_f64().is_some_and(|number| (0.0..=high).contains(&number)) {
             return Err(ApiError::invalid(format!("{name}: range: 0..{high}")));
+        }
+    }
+    Ok(())
+}
+
+/// Which blocks the newest version refuses in whose mouth.
+fn check_roles(value: &Value) -> Result<(), ApiError> {
+    let list = |value: &Value, name: &str| {
+        value.get(name).and_then(Value::as_array).cloned().unwrap_or_default()
+    };
+    for (i, message) in list(value, "messages").iter().enumerate() {
+        for block in list(message, "content") {
+            let words = match (message["role"].as_str(), block["type"].as_str()) {
+                (Some("assistant"), Some("document")) => "document blocks are not permitted",
+                (Some("user"), Some("text")) if !list(&block, "citations").is_empty() => {
+                    "citations are not permitted"
+                }
+                _ => continue,
+            };
+            return Err(ApiError::invalid(format!("messages.{i}.content: {words}")));
         }
     }
     Ok(())
@@ -287,6 +310,29 @@ mod tests {
         assert_eq!(refusal(&warm.replace("\"m\"", "\"no-such-1\""), old), 404);
         assert!(check_version(None).is_err());
         assert!(check_version(Some("2022-01-01")).is_err());
+    }
+
+    #[test]
+    fn the_newest_version_refuses_blocks_the_older_takes() {
+        let turn = |role: &str, block: &str| {
+            let content = format!(r#"{{"role":"{role}","content":[{block}]}}"#);
+            format!(r#"{{"model":"m","max_tokens":1,"messages":[{content}]}}"#)
+        };
+        let document = r#"{"type":"document","source":{}}"#;
+        let cited = r#"{"type":"text","text":"x","citations":[{"n":1}]}"#;
+        let uncited = r#"{"type":"text","text":"x","citations":[]}"#;
+        let passes = |body: &str, version: &str| parse(body.as_bytes(), version, false).is_ok();
+        for (role, block, new) in [
+            ("assistant", document, false),
+            ("user", document, true),
+            ("user", cited, false),
+            ("assistant", cited, true),
+            ("user", uncited, true),
+        ] {
+            let body = turn(role, block);
+            assert!(passes(&body, "2023-06-01"), "{body}");
+            assert_eq!(passes(&body, "2026-10-21"), new, "{body}");
+        }
     }
 
     #[test]

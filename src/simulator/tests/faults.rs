@@ -121,6 +121,21 @@ async fn an_error_event_comes_after_a_200() {
 }
 
 #[tokio::test]
+async fn an_error_event_may_be_all_there_is() {
+    let sim = fast();
+    let rule = FaultRule { retry_after: Some("3".into()), ..FaultRule::new(Kind::SseRefusal) };
+    let reply = meet(&sim, rule, true).await;
+    assert_eq!((reply.status, reply.header("retry-after")), (200, "3"));
+    assert_eq!(reply.header("content-type"), "text/event-stream; charset=utf-8");
+    let events = reply.events();
+    assert_eq!((events.len(), &events[0]["type"]), (1, &json!("error")));
+    assert_eq!(events[0]["error"]["type"], "overloaded_error");
+    let stats = sim.stats();
+    assert_eq!((stats.billed, stats.errors), (0, 1));
+    sim.stop().await;
+}
+
+#[tokio::test]
 async fn stalls_end() {
     let sim = fast();
     for kind in [Kind::Stall, Kind::StallBody, Kind::SlowStart] {

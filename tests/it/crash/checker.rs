@@ -11,6 +11,8 @@ use std::collections::{HashMap, HashSet};
 /// Nano-dollars a token of claude-sonnet-5-5.
 const INPUT_PRICE: u64 = 2_000;
 const OUTPUT_PRICE: u64 = 10_000;
+const CACHE_READ_PRICE: u64 = 100;
+const CACHE_WRITE_PRICE: u64 = 2_500;
 
 struct Attempt {
     job: i64,
@@ -62,8 +64,10 @@ pub(crate) fn billed(lab: &Lab) -> u64 {
 
 fn price(entry: &Entry) -> u64 {
     assert_eq!(entry.model, "claude-sonnet-5-5");
-    assert_eq!((entry.cache_read_tokens, entry.cache_write_tokens), (0, 0));
-    entry.input_tokens * INPUT_PRICE + entry.output_tokens * OUTPUT_PRICE
+    entry.input_tokens * INPUT_PRICE
+        + entry.output_tokens * OUTPUT_PRICE
+        + entry.cache_read_tokens * CACHE_READ_PRICE
+        + entry.cache_write_tokens * CACHE_WRITE_PRICE
 }
 
 /// Keys and ids of all jobs.

@@ -1,6 +1,7 @@
 //! Everything else that can go wrong: an ailing provider, locked databases, budgets, signals,
 //! broken configurations; and what must hold of order and fairness meanwhile.
 
+mod answers;
 mod budgets;
 mod daemons;
 mod gates;

@@ -80,6 +80,9 @@ const ODDITIES: &[Case] = &[
 const STREAMS: &[Case] = &[
     case("sse_error,times=1", ("unknown", "overloaded"), AGAIN),
     case("sse_error,times=1,status=500", ("unknown", "api_error"), AGAIN),
+    case("sse_refusal,times=3", ("overloaded", "overloaded"), ("succeeded", 4, 1)),
+    case("sse_refusal,times=1,status=500", ("transient", "api_error"), AGAIN),
+    case("sse_refusal,status=400", ("failed", "invalid_request"), BAD),
     case("sse_cut,times=1", ("unknown", "bad_response"), AGAIN),
     case("json_to_stream", ("succeeded", ""), GOOD),
 ];
