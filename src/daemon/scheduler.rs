@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::domain::job::AttemptId;
 use crate::domain::reason::Reason;
 use crate::domain::time::{Millis, Timestamp};
+use peek::Peek;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+mod peek;
 mod tempo;
 mod trouble;
 
@@ -46,8 +48,10 @@ pub(super) enum Event {
     Turned(Box<Books>, Box<Done>),
     /// A turn panicked.
     Lost,
-    /// Somebody wrote to the database.
-    Committed,
+    /// Somebody wrote to the WAL.
+    Written,
+    /// What SQLite says of other connections' commits.
+    Version(Option<i64>),
     /// Something is due.
     Due,
     /// A second passed.
@@ -75,6 +79,7 @@ pub(super) struct Scheduler {
     phase: Phase,
     drain_until: Option<Instant>,
     look: bool,
+    peek: Peek,
     wake_at: Option<Timestamp>,
     not_before: Instant,
     others_until: Instant,
@@ -117,6 +122,7 @@ impl Scheduler {
             phase: Phase::Running,
             drain_until: None,
             look: true,
+            peek: Peek::default(),
             wake_at: None,
             not_before: Instant::now(),
             others_until: Instant::now(),
@@ -144,6 +150,9 @@ impl Scheduler {
         self.notifier.ready();
         loop {
             self.begin_turn();
+            if self.turn.is_none() {
+                self.peek.ask(&self.context);
+            }
             let due = self.due();
             let event = tokio::select! {
                 biased;
@@ -151,7 +160,8 @@ impl Scheduler {
                 event = turned(&mut self.turn) => event,
                 Some(finished) = self.ended.1.recv() => Event::Ended(Box::new(finished)),
                 _ = tick.tick() => Event::Tick,
-                () = watch.written(), if !self.look => Event::Committed,
+                version = self.peek.answer() => Event::Version(version),
+                () = watch.written(), if self.turn.is_none() => Event::Written,
                 () = tokio::time::sleep_until(due) => Event::Due,
             };
             if let Some(end) = self.handle(event)? {
@@ -174,7 +184,19 @@ impl Scheduler {
             Some(at) => Instant::now() + at.since(self.context.now()).to_duration(),
             None => Instant::now() + TICK,
         };
-        at.max(self.not_before)
+        let turn = at.max(self.not_before);
+        self.peek.due().map_or(turn, |peek| peek.min(turn))
+    }
+
+    /// Whether that is news. During a turn nobody can say; it asks by itself, at its beginning.
+    fn seen(&mut self, version: Option<i64>) {
+        match &self.books {
+            Some(books) if version.is_some() && version != books.data_version => {
+                self.peek.end();
+                self.look = true;
+            }
+            _ => self.peek.again(),
+        }
     }
 
     fn begin_turn(&mut self) {
@@ -228,7 +250,8 @@ impl Scheduler {
                 self.turn = None;
                 self.give_up(DaemonError::Panicked);
             }
-            Event::Committed => self.look = true,
+            Event::Written => self.peek.begin(),
+            Event::Version(version) => self.seen(version),
             Event::Due => {}
             Event::Tick => self.tick(),
             Event::Stop => self.stop(),
@@ -317,8 +340,13 @@ impl Scheduler {
     }
 
     fn tick(&mut self) {
-        self.look = true;
         let now = self.context.now();
+        let fresh = self.books.as_ref().is_some_and(|books| !books.stale);
+        let idle = fresh && self.flights.is_empty() && self.held_back.1.is_empty();
+        // Where writes are not announced, this look has to do.
+        self.peek.begin();
+        self.look |= !idle || self.options.until_empty || self.trouble.is_some();
+        self.look |= now.since(self.heartbeat_at) >= IDLE_HEARTBEAT;
         self.pace.note(0, now);
         let status = self.status_line();
         self.notifier.alive(&status);

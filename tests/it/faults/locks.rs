@@ -4,20 +4,26 @@
 use crate::crash::checker::check_end;
 use crate::helper::{Lab, Settings, eventually, needs, pause, python, sqlite3};
 use claudeq::simulator;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 /// Another process inside a write transaction.
-pub(super) struct WriteLock(Child);
+pub(super) struct WriteLock(Child, BufReader<ChildStdout>);
 
 impl WriteLock {
     /// Returns once the lock is held.
     pub(super) fn take(database: &Path) -> WriteLock {
+        WriteLock::prepare(database).hold()
+    }
+
+    /// A process that could hold the lock: to start one takes longer than some moments last.
+    pub(super) fn prepare(database: &Path) -> WriteLock {
         const HOLD: &str = "import sqlite3, sys\n\
              db = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)\n\
              db.execute('PRAGMA wal_autocheckpoint=0')\n\
+             sys.stdin.readline()\n\
              db.execute('BEGIN IMMEDIATE')\n\
              db.execute(\"INSERT INTO jobs (key, prompt) VALUES ('never', 'x')\")\n\
              print('held', flush=True)\n\
@@ -25,11 +31,18 @@ impl WriteLock {
         let mut command = Command::new("python3");
         command.args(["-c", HOLD]).arg(database).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("these tests need the program python3");
-        let mut line = String::new();
         let out = child.stdout.take().expect("its output is a pipe");
-        BufReader::new(out).read_line(&mut line).expect("it can be read");
+        WriteLock(child, BufReader::new(out))
+    }
+
+    /// Returns once the lock is held.
+    pub(super) fn hold(mut self) -> WriteLock {
+        let stdin = self.0.stdin.as_mut().expect("its input is a pipe");
+        stdin.write_all(b"hold\n").expect("it listens");
+        let mut line = String::new();
+        self.1.read_line(&mut line).expect("it can be read");
         assert_eq!(line, "held\n", "the lock was not to be had");
-        WriteLock(child)
+        self
     }
 
     pub(super) fn pid(&self) -> u32 {

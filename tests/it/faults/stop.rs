@@ -14,14 +14,32 @@ fn settings() -> Settings {
 
 /// A daemon with all its calls out, each held back by `fault`, and more jobs waiting.
 fn busy(settings: &Settings, fault: &str) -> (Lab, Daemon) {
+    let lab = twenty_jobs(settings, fault);
+    let daemon = all_out(&lab);
+    (lab, daemon)
+}
+
+fn twenty_jobs(settings: &Settings, fault: &str) -> Lab {
     let lab = Lab::new(simulator::Config { speed: 50.0, ..Default::default() }, settings);
     lab.insert_many("k", 20, &format!("[[out=10]] [[fault={fault},times=1]]"));
+    lab
+}
+
+fn all_out(lab: &Lab) -> Daemon {
     let daemon = lab.start();
     // The answers are made at once and then held back.
     eventually("all calls out", || {
         (lab.simulator().stats().requests >= u64::from(CALLS)).then_some(())
     });
-    (lab, daemon)
+    daemon
+}
+
+/// All calls are out, and then somebody locks the database, before the first of them ends.
+fn busy_and_locked(settings: &Settings) -> (Lab, Daemon, WriteLock) {
+    let lab = twenty_jobs(settings, "stall,stall_ms=2000");
+    let lock = WriteLock::prepare(lab.database());
+    let daemon = all_out(&lab);
+    (lab, daemon, lock.hold())
 }
 
 #[test]
@@ -79,9 +97,8 @@ fn calls_are_broken_off_when_the_grace_is_over() {
 fn results_that_the_database_cannot_take_are_spooled_and_come_in_once() {
     needs!("sqlite3");
     needs!("python3");
-    let settings = Settings { shutdown_grace: "2s", ..settings() };
-    let (lab, mut daemon) = busy(&settings, "stall,stall_ms=500");
-    let lock = WriteLock::take(lab.database());
+    let settings = Settings { shutdown_grace: "3s", ..settings() };
+    let (lab, mut daemon, lock) = busy_and_locked(&settings);
     daemon.says(&format!("the database is locked by process {}", lock.pid()));
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end(), 0);
@@ -100,8 +117,7 @@ fn results_that_the_database_cannot_take_are_spooled_and_come_in_once() {
 
 /// A daemon that was killed with all its results in the spool.
 fn killed_with_a_full_spool() -> Lab {
-    let (lab, mut daemon) = busy(&settings(), "stall,stall_ms=500");
-    let lock = WriteLock::take(lab.database());
+    let (lab, mut daemon, lock) = busy_and_locked(&settings());
     daemon.says("the database is locked by process");
     eventually("all results in the spool", || {
         (lines_of(&lab, "queue.db-spool") == CALLS as usize).then_some(())
