@@ -99,7 +99,12 @@ pub(crate) async fn run(args: &CostArgs, context: &Context) -> anyhow::Result<Ex
     Ok(Exit::Ok)
 }
 
-/// What the jobs that are left will cost: as the daemon foresees it, else looked at now.
+/// Up to so many jobs the queue is looked at anew: what the daemon said some seconds ago no longer
+/// fits the sum of what was spent by now.
+const LOOKED_AT_ANEW: i64 = 50_000;
+
+/// What the jobs that are left will cost: of a long queue as the daemon foresees it, else looked
+/// at now.
 async fn rest(
     store: &Store,
     config: &Config,
@@ -113,6 +118,7 @@ async fn rest(
         && let Some(row) = store.daemon().await?.filter(|row| row.stopped_at.is_none())
         && let Some(report) = row.report.as_deref()
         && let Ok(Report { forecast: Some(forecast), .. }) = serde_json::from_str(report)
+        && forecast.jobs > LOOKED_AT_ANEW
     {
         return Ok(forecast);
     }

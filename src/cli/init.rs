@@ -28,6 +28,9 @@ pub(crate) struct InitArgs {
     /// Write every key with its default and its meaning, not only the first few
     #[arg(long)]
     full: bool,
+    /// Print the file and create nothing
+    #[arg(long, conflicts_with_all = ["group", "json"])]
+    print: bool,
     /// Share the queue with your group: database 0660, its directory 3770 (setgid and sticky)
     #[arg(long)]
     group: bool,
@@ -46,6 +49,10 @@ pub(crate) async fn run(args: &InitArgs, context: &Context) -> anyhow::Result<Ex
     let path = context.global.config.clone().unwrap_or_else(|| CONFIG_FILE.into());
     let text = if args.full { DEFAULTS } else { STARTER };
     let wanted = context.overrides().database;
+    if args.print {
+        output::raw(&with_database(text, &path, wanted.as_deref())?)?;
+        return Ok(Exit::Ok);
+    }
     let config_created = write_missing(&path, &with_database(text, &path, wanted.as_deref())?)?;
     let config = Config::load(Some(&path), &context.overrides())?;
     let database = config.database;

@@ -1,8 +1,9 @@
 //! `claudeq pause` and `claudeq resume`: no new calls, of one queue or of all.
 
 use super::context::{Context, busy};
-use super::exit::Exit;
+use super::exit::{Exit, failure};
 use super::output;
+use crate::domain::job::is_queue_name;
 use clap::Args;
 use serde_json::json;
 
@@ -26,6 +27,11 @@ pub(crate) struct ResumeArgs {
 }
 
 pub(crate) async fn pause(args: &PauseArgs, context: &Context) -> anyhow::Result<Exit> {
+    if args.queue != EVERY && !is_queue_name(&args.queue) {
+        let message =
+            format!("no queue can be called {:?}: 1 to 200 printable ASCII characters", args.queue);
+        return Err(failure(Exit::Usage, message));
+    }
     let store = context.store().await?;
     let now = context.now();
     store.pause(&args.queue, now).await.map_err(|error| busy(&store, error))?;

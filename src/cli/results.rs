@@ -1,7 +1,7 @@
 //! `claudeq results`: finished jobs with their answers, in the order in which they finished.
 
 use super::context::Context;
-use super::exit::Exit;
+use super::exit::{Exit, failure};
 use super::output;
 use super::render::escape;
 use super::select::SelectArgs;
@@ -42,6 +42,7 @@ pub(crate) async fn run(args: &ResultsArgs, context: &Context) -> anyhow::Result
     let mut left = if args.limit == 0 { i64::MAX } else { i64::from(args.limit) };
     let mut after = args.after;
     let mut page = FIRST_PAGE;
+    let mut any = false;
     while left > 0 {
         let most = page.min(left);
         let rows = store.results(after, &which, most).await?;
@@ -49,6 +50,7 @@ pub(crate) async fn run(args: &ResultsArgs, context: &Context) -> anyhow::Result
             break;
         };
         after = last.seq;
+        any = true;
         let count = i64::try_from(rows.len()).unwrap_or(most);
         left -= count;
         page = (PAGE_BYTES / (bytes_of(&rows) / count + 1)).clamp(1, PAGE);
@@ -60,6 +62,10 @@ pub(crate) async fn run(args: &ResultsArgs, context: &Context) -> anyhow::Result
         if count < most {
             break;
         }
+    }
+    if args.text && !any && !which.ids.is_empty() {
+        // Somebody may be about to write it into a file.
+        return Err(failure(Exit::Unfinished, "none of these jobs has finished after that seq"));
     }
     Ok(Exit::Ok)
 }

@@ -68,7 +68,7 @@ async fn print(
         (detail.text, detail.response) = (None, None);
     }
     if args.text {
-        let text = detail.text.unwrap_or_default();
+        let Some(text) = detail.text else { return Err(no_answer(&detail)) };
         let text = if context.screen.terminal { escape::text(&text) } else { text.as_str().into() };
         return output::line(&text);
     }
@@ -83,6 +83,18 @@ async fn print(
         output::line("")?;
     }
     output::lines(&page(&detail, model, context.now(), &context.screen))
+}
+
+/// Why there is no text: somebody may be about to write it into a file.
+fn no_answer(job: &JobDetail) -> anyhow::Error {
+    let (id, state) = (job.id, &job.state);
+    match JobState::parse(state) {
+        Some(JobState::Failed | JobState::Cancelled) => {
+            let why = error_of(job.error_class.as_deref(), job.error.as_deref());
+            failure(Exit::Failed, format!("job {id} {state}, it has no answer: {why}"))
+        }
+        _ => failure(Exit::Unfinished, format!("job {id} is {state}: it has no answer yet")),
+    }
 }
 
 fn page(job: &JobDetail, model: Option<String>, now: Timestamp, screen: &Screen) -> Vec<String> {

@@ -205,7 +205,7 @@ impl Config {
         let pools = pools::pools(&given, &file.pool, &base.pool)?;
         let budgets = file.budget.iter().map(|budget| budget_of(&given, budget));
         let budgets = budgets.collect::<Result<Vec<_>, _>>()?;
-        let queues = file.queue.into_iter().map(|(name, raw)| (Arc::from(name), queue_of(raw)));
+        let queues = file.queue.into_iter().map(|(name, raw)| (Arc::from(name.0), queue_of(raw)));
         let queues = queues.collect();
         let database = file.database.path.or(base.database.path).map(beside);
         let provider = provider_of(file.provider, base.provider, overrides, beside);
@@ -214,28 +214,35 @@ impl Config {
         let span = |file: Option<values::Span>, base: Option<values::Span>| {
             file.or(base).map_or(Duration::from_secs(60), |span| span.0)
         };
+        let some = |file: Option<values::SomeTime>, base: Option<values::SomeTime>| {
+            span(file.map(|time| time.0), base.map(|time| time.0))
+        };
         let retry = RetryPolicy {
             max_attempts: small(file.retry.max_attempts.or(base.retry.max_attempts), 1_000),
             backoff: Backoff {
-                base: span(file.retry.base_delay, base.retry.base_delay).into(),
-                max: span(file.retry.max_delay, base.retry.max_delay).into(),
+                base: some(file.retry.base_delay, base.retry.base_delay).into(),
+                max: some(file.retry.max_delay, base.retry.max_delay).into(),
             },
             on_unknown: match file.retry.on_unknown.or(base.retry.on_unknown) {
                 Some(RawOnUnknown::Hold) => OnUnknown::Hold,
                 _ => OnUnknown::Retry,
             },
         };
+        if retry.backoff.base > retry.backoff.max {
+            let message = "retry.base_delay is longer than retry.max_delay; set both";
+            return Err(given.mistake(message, text.find("_delay").map(|at| at.saturating_sub(4))));
+        }
         Ok(Config {
             source: path.map(Path::to_owned),
             database: overrides.database.clone().or(database).unwrap_or_else(|| "queue.db".into()),
             provider,
             defaults: Defaults {
-                model: file.defaults.model.or(base.defaults.model),
+                model: file.defaults.model.or(base.defaults.model).map(|name| name.0),
                 max_tokens: file.defaults.max_tokens.or(base.defaults.max_tokens).map(|n| n.0),
                 system: file.defaults.system.or(base.defaults.system),
             },
             max_in_flight: small(in_flight, 10_000),
-            request_timeout: span(executor.request_timeout, base_executor.request_timeout),
+            request_timeout: some(executor.request_timeout, base_executor.request_timeout),
             shutdown_grace: span(executor.shutdown_grace, base_executor.shutdown_grace),
             retry,
             pools,
@@ -314,7 +321,7 @@ fn budget_of(source: &Source<'_>, raw: &Spanned<RawBudget>) -> Result<BudgetSpec
     Ok(BudgetSpec {
         cap,
         per,
-        queue: raw.queue.as_deref().map(Arc::from),
+        queue: raw.queue.as_ref().map(|name| Arc::from(name.0.as_str())),
         timezone: raw.timezone.as_ref().map_or_else(|| "UTC".into(), |zone| zone.0.clone()),
         allow_unbounded: raw.allow_unbounded,
     })
@@ -328,7 +335,7 @@ fn queue_of(raw: RawQueue) -> Queue {
             paused: false,
         },
         defaults: Defaults {
-            model: raw.model,
+            model: raw.model.map(|name| name.0),
             max_tokens: raw.max_tokens.map(|count| count.0),
             system: raw.system,
         },

@@ -1,6 +1,6 @@
 //! The file as it is written: every key optional, unknown keys refused.
 
-use super::values::{Count, Positive, Size, Span, Zone};
+use super::values::{Count, ModelName, Positive, QueueName, Size, SomeTime, Span, Zone};
 use crate::domain::limit::OutputMode;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) budget: Vec<Spanned<RawBudget>>,
     #[serde(default)]
-    pub(super) queue: BTreeMap<String, RawQueue>,
+    pub(super) queue: BTreeMap<QueueName, RawQueue>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -67,7 +67,7 @@ pub(super) struct RawProvider {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawDefaults {
-    pub(super) model: Option<String>,
+    pub(super) model: Option<ModelName>,
     pub(super) max_tokens: Option<Count>,
     pub(super) system: Option<String>,
 }
@@ -76,7 +76,7 @@ pub(super) struct RawDefaults {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawExecutor {
     pub(super) max_in_flight: Option<Count>,
-    pub(super) request_timeout: Option<Span>,
+    pub(super) request_timeout: Option<SomeTime>,
     pub(super) shutdown_grace: Option<Span>,
 }
 
@@ -91,8 +91,8 @@ pub(super) enum RawOnUnknown {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawRetry {
     pub(super) max_attempts: Option<Count>,
-    pub(super) base_delay: Option<Span>,
-    pub(super) max_delay: Option<Span>,
+    pub(super) base_delay: Option<SomeTime>,
+    pub(super) max_delay: Option<SomeTime>,
     pub(super) on_unknown: Option<RawOnUnknown>,
 }
 
@@ -140,7 +140,7 @@ pub(super) struct RawBudget {
     pub(super) usd: Option<Positive>,
     pub(super) tokens: Option<Count>,
     pub(super) per: RawPer,
-    pub(super) queue: Option<String>,
+    pub(super) queue: Option<QueueName>,
     pub(super) timezone: Option<Zone>,
     #[serde(default)]
     pub(super) allow_unbounded: bool,
@@ -151,7 +151,7 @@ pub(super) struct RawBudget {
 pub(super) struct RawQueue {
     pub(super) weight: Option<Positive>,
     pub(super) max_in_flight: Option<Count>,
-    pub(super) model: Option<String>,
+    pub(super) model: Option<ModelName>,
     pub(super) max_tokens: Option<Count>,
     pub(super) system: Option<String>,
 }

@@ -89,6 +89,12 @@ fn wrong_values_are_refused_where_they_stand() {
             "[[pool]]\nname = \"a\"\nmodels=[\"*\"]\nalgorithm=\"window\"\nburst=\"5s\"",
             "no `burst`",
         ),
+        ("[executor]\nrequest_timeout = \"0s\"", "longer than nothing"),
+        ("[retry]\nbase_delay = \"0s\"", "longer than nothing"),
+        ("[retry]\nmax_delay = \"1ms\"", "longer than retry.max_delay"),
+        ("[queue.\"ü\"]\nweight = 2", "printable ASCII"),
+        ("[queue.a]\nmodel = \"\"", "1 to 200 characters"),
+        ("[[budget]]\nusd = 1\nper = \"day\"\nqueue = \"*\"", "no queue can be called"),
         ("[defaults", "daemon.toml:1"),
     ] {
         let message = mistake(text);

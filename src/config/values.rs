@@ -1,6 +1,7 @@
 //! Values as people write them, checked where they are read, so that an error points at them.
 
 use crate::clock::calendar;
+use crate::domain::job::is_queue_name;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
@@ -20,6 +21,20 @@ impl<'de> Deserialize<'de> for Span {
             return Err(D::Error::custom(format!("{text:?} is too long; at most \"30days\"")));
         }
         Ok(Span(span))
+    }
+}
+
+/// A duration during which something is to happen: above zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SomeTime(pub(super) Span);
+
+impl<'de> Deserialize<'de> for SomeTime {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let span = Span::deserialize(deserializer)?;
+        if span.0.is_zero() {
+            return Err(D::Error::custom("must be longer than nothing; write \"10m\""));
+        }
+        Ok(SomeTime(span))
     }
 }
 
@@ -54,6 +69,36 @@ fn parse_size(text: &str) -> Option<u64> {
         _ => return None,
     };
     number.checked_mul(unit)
+}
+
+/// The name of a queue as the schema allows it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct QueueName(pub(super) String);
+
+impl<'de> Deserialize<'de> for QueueName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = text(deserializer, "the name of a queue")?;
+        if is_queue_name(&name) {
+            return Ok(QueueName(name));
+        }
+        Err(D::Error::custom(format!(
+            "no queue can be called {name:?}: 1 to 200 printable ASCII characters, and not \"*\""
+        )))
+    }
+}
+
+/// The name of a model: any, but one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ModelName(pub(super) String);
+
+impl<'de> Deserialize<'de> for ModelName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = text(deserializer, "the name of a model")?;
+        if (1..=200).contains(&name.chars().count()) {
+            return Ok(ModelName(name));
+        }
+        Err(D::Error::custom("the name of a model has 1 to 200 characters; leave it out for none"))
+    }
 }
 
 /// The name of a time zone that exists.

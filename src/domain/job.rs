@@ -27,6 +27,14 @@ impl fmt::Display for JobId {
     }
 }
 
+/// What a queue may be called: 1 to 200 printable ASCII characters, and not `*`, which stands for
+/// every queue. The schema says the same.
+pub fn is_queue_name(name: &str) -> bool {
+    (1..=200).contains(&name.len())
+        && name.bytes().all(|byte| (b' '..=b'~').contains(&byte))
+        && name != "*"
+}
+
 /// Where a job is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

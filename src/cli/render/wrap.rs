@@ -9,15 +9,18 @@ pub(crate) fn wrap(line: &str, columns: usize) -> Vec<String> {
     let mut rows = vec![String::new()];
     for word in line.split_inclusive(' ') {
         let mut word = word;
+        // Measured once: a word may be a whole file in base64.
+        let mut wide = width(word.trim_end());
         let is_begun = rows.last().is_some_and(|row| !row.is_empty());
         let used = rows.last().map_or(0, |row| width(row));
-        if is_begun && used + width(word.trim_end()) > columns {
+        if is_begun && used + wide > columns {
             rows.push(String::new());
         }
-        while width(word.trim_end()) > columns {
+        while wide > columns {
             let (head, rest) = word.split_at(fitting(word, columns).len());
             push(&mut rows, head);
             rows.push(String::new());
+            wide -= width(head);
             word = rest;
         }
         push(&mut rows, word);
@@ -50,5 +53,6 @@ mod tests {
         assert_eq!(wrap("abcdefghij kl", 4), ["abcd", "efgh", "ij", "kl"]);
         assert_eq!(wrap("你好你好", 5), ["你好", "你好"]);
         assert_eq!(wrap("你好", 0), ["你", "好"]);
+        assert_eq!(wrap("a abcde  f", 2), ["a", "ab", "cd", "e", "f"]);
     }
 }

@@ -83,6 +83,17 @@ fn a_terminal_is_asked_first() {
 }
 
 #[test]
+fn no_queue_is_paused_that_cannot_exist() {
+    let stage = Stage::ready();
+    for name in ["", "ü", "tab\there"] {
+        let said = stage.run(&["pause", name]);
+        assert_eq!(said.code, 2, "{said:?}");
+        assert!(said.err.contains("no queue can be called"), "{said:?}");
+    }
+    assert_eq!(stage.value("SELECT count(*) FROM pauses"), "0");
+}
+
+#[test]
 fn queues_are_paused_and_resumed() {
     let stage = Stage::with_every_state();
     stage.ok(&["pause", "nightly"]);

@@ -41,6 +41,14 @@ fn the_full_file_is_the_shipped_one() {
 }
 
 #[test]
+fn printing_the_file_creates_nothing() {
+    let stage = Stage::empty();
+    let text = stage.ok(&["init", "--full", "--print"]);
+    assert_eq!(text, claudeq::config::DEFAULTS.trim_end());
+    assert_eq!(fs::read_dir(stage.path()).unwrap().count(), 0);
+}
+
+#[test]
 fn the_file_names_the_database_that_was_asked_for() {
     let stage = Stage::empty();
     stage.ok(&["init", "--db", "deep/er/jobs.db"]);

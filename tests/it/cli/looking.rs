@@ -108,6 +108,16 @@ fn one_job_in_full() {
     }
     assert_eq!(stage.ok(&["show", "3", "--text"]), "The answer.");
     assert_eq!(stage.ok(&["show", "--key", "k3", "--text"]), "The answer.");
+    // Where there is no answer, a file it was to be written into does not look like one.
+    for (id, code, words) in [
+        ("1", 8, "job 1 is queued: it has no answer yet"),
+        ("4", 1, "job 4 failed, it has no answer"),
+    ] {
+        let said = stage.run(&["show", id, "--text"]);
+        assert!(said.code == code && said.err.contains(words) && said.out.is_empty(), "{said:?}");
+    }
+    let said = stage.run(&["results", "1", "--text"]);
+    assert!(said.code == 8 && said.out.is_empty(), "{said:?}");
     let object: Value = serde_json::from_str(&stage.ok(&["show", "4"])).unwrap();
     assert_eq!(object["error"], "messages: too many");
     let missing = stage.run(&["show", "99"]);

@@ -156,21 +156,26 @@ fn cost_looks_ahead_with_a_daemon_and_without() {
     let text = stage.ok(&["status"]);
     assert!(text.contains("  Finishes  –   claudeq plan says how long"), "{text}");
 
-    // While a daemon runs, what it says is shown.
+    // While a daemon runs, what it says of a long queue is shown: a short one is looked at anew,
+    // since what it said some seconds ago would be added to what was spent by now.
     let holder = FlockHolder::of(&stage.database());
-    sql(
-        &stage.database(),
-        &format!(
-            "INSERT INTO daemons (pid, host, version, started_at, heartbeat_at, report)
-             SELECT {}, 'host', '0.1.0', now, now, '{{\"forecast\": {{\"jobs\": 7,
+    let says = |jobs: i64| {
+        let report = format!(
+            "INSERT OR REPLACE INTO daemons
+               (epoch, pid, host, version, started_at, heartbeat_at, report)
+             SELECT 9, {}, 'host', '0.1.0', now, now, '{{\"forecast\": {{\"jobs\": {jobs},
                \"rest_nanousd\": 1000000000, \"bottleneck\": \"requests\", \"budgets\":
                [{{\"key\": \"usd/day/UTC/*\", \"exceeded_by\": 950000000, \"stops_at\": ' ||
                (now + 3600000) || '}}], \"finishes_at\": ' || (now + 7500000) || '}}}}'
              FROM (SELECT CAST(strftime('%s', 'now') AS INTEGER) * 1000 AS now)",
             holder.pid()
-        ),
-    );
-    assert_eq!((&cost()["rest"]["jobs"], &cost()["rest"]["usd"]), (&7.into(), &1.0.into()));
+        );
+        sql(&stage.database(), &report);
+    };
+    says(7);
+    assert_eq!(cost()["rest"]["jobs"], 10);
+    says(70_000);
+    assert_eq!((&cost()["rest"]["jobs"], &cost()["rest"]["usd"]), (&70_000.into(), &1.0.into()));
     let text = stage.ok(&["status"]);
     assert!(text.contains("  Finishes  in 2 h 0"), "{text}");
     assert!(text.contains("held back by: requests"), "{text}");
