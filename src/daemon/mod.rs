@@ -77,6 +77,8 @@ pub struct Options {
 pub enum Ended {
     /// Somebody stopped it.
     Stopped,
+    /// `until_empty`: somebody stopped it before all was done.
+    Interrupted,
     /// `until_empty`: nothing is left to do without a person.
     Empty {
         /// A job failed while it ran.

@@ -439,21 +439,32 @@ impl Scheduler {
         self.forecaster.stop();
         let json = serde_json::to_string(&self.report(now)).unwrap_or_else(|_| "{}".into());
         let store = &self.context.store;
-        let end = match end {
-            // Also those that failed without a call: expired, unreadable, given up at recovery.
-            Ended::Empty { stuck, .. } => {
-                let failed = store.failed_since(self.context.finished_before).await?;
-                Ended::Empty { failed, stuck }
-            }
-            Ended::Stopped => end,
-        };
+        let end = self.verdict(end).await;
         if let Err(error) = store.end_epoch(self.context.epoch, &json, now).await {
             tracing::warn!(%error, "the end was not written; the next start recovers");
         } else if let Err(error) = store.checkpoint(true).await {
             tracing::debug!(%error, "no checkpoint at the end");
         }
         store.close().await;
-        Ok(end)
+        end
+    }
+
+    /// What the end means for `--until-empty`.
+    async fn verdict(&self, end: Ended) -> Result<Ended, DaemonError> {
+        if !self.options.until_empty {
+            return Ok(end);
+        }
+        let store = &self.context.store;
+        // Also those that failed without a call: expired, unreadable, given up at recovery.
+        let failed = store.failed_since(self.context.finished_before).await?;
+        if let Ended::Empty { stuck, .. } = end {
+            return Ok(Ended::Empty { failed, stuck });
+        }
+        let counts = store.counts().await?;
+        if counts.queued + counts.running > 0 {
+            return Ok(Ended::Interrupted);
+        }
+        Ok(Ended::Empty { failed, stuck: counts.held > 0 })
     }
 }
 

@@ -39,6 +39,27 @@ fn sigterm_lets_calls_end_and_starts_none() {
     check_end(&lab, &[]);
 }
 
+/// `daemon --until-empty && publish` must not publish.
+#[test]
+fn until_empty_stopped_with_work_left_is_not_done() {
+    needs!("sqlite3");
+    let lab = Lab::new(simulator::Config { speed: 50.0, ..Default::default() }, &settings());
+    lab.insert_many("k", 20, "[[out=10]] [[fault=stall,times=1,stall_ms=1200]]");
+    let stopped_at = |requests: u64, signal: Signal| {
+        let daemon = lab.spawn(&["--until-empty"]);
+        eventually("all calls out", || {
+            (lab.simulator().stats().requests >= requests).then_some(())
+        });
+        daemon.signal(signal);
+        (daemon.end(), lab.states())
+    };
+    assert_eq!(stopped_at(8, Signal::TERM), (8, "queued 12, succeeded 8".into()));
+    assert_eq!(stopped_at(16, Signal::INT), (8, "queued 4, succeeded 16".into()));
+    // The last four: whoever stops it then has stopped nothing.
+    assert_eq!(stopped_at(20, Signal::TERM), (0, "succeeded 20".into()));
+    check_end(&lab, &[]);
+}
+
 /// Broken off: of unknown fate, charged, and not counted against `max_attempts`.
 fn all_broken_off(lab: &Lab) {
     let broken = "SELECT count(*) FROM attempts WHERE outcome = 'unknown'
