@@ -36,6 +36,9 @@ fn sigterm_lets_calls_end_and_starts_none() {
     assert_eq!(lab.number("SELECT count(*) FROM attempts WHERE outcome = 'succeeded'"), 8);
     let ended = "SELECT stopped_at IS NOT NULL FROM daemons";
     assert_eq!(lab.number(ended), 1, "it said that it ended");
+    let logs = lab.logs();
+    let last = logs.lines().last().unwrap_or_default();
+    assert!(last.contains("INFO stopped queued=12 held=0 running=0"), "{last}");
     check_end(&lab, &[]);
 }
 
