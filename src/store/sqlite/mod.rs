@@ -109,14 +109,16 @@ impl Store {
         Store::connect(path, file, BUSY).await
     }
 
-    /// Opens it for the daemon: takes the lock, then brings the schema up to date.
+    /// Opens an existing one for the daemon: takes the lock, then brings the schema up to date.
     ///
     /// # Errors
     /// As [`Store::open`], and when another daemon has it.
     pub async fn open_for_daemon(path: &Path, busy: Duration) -> Result<Store, StoreError> {
         let file = DatabaseFile::open(path)?;
         file.lock()?;
-        examine(path, busy).await?;
+        if examine(path, busy).await? == 0 {
+            return Err(StoreError::Missing { path: path.to_owned() });
+        }
         let store = Store::connect(path, file, busy).await?;
         store.migrate().await?;
         Ok(store)
