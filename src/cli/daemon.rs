@@ -21,7 +21,7 @@ const PLACEHOLDER: &str = "no-key-needed-on-this-machine";
     ANTHROPIC_API_KEY, or from\nprovider.api_key_file. RUST_LOG says how much is logged.\n\n\
     SIGTERM and Ctrl-C let the calls in flight end (executor.shutdown_grace), a second one \
     breaks\nthem off. With --until-empty: 0 all done, 1 some failed, 8 something is held, paused \
-    or\nstopped by a budget.")]
+    or\nstopped by a budget, or you stopped it before all was done.")]
 pub(crate) struct DaemonArgs {
     /// End when nothing runs and nothing can become due without a person
     #[arg(long)]
@@ -57,7 +57,7 @@ pub(crate) async fn run(args: &DaemonArgs, context: &Context) -> anyhow::Result<
     .await?;
     Ok(match ended {
         Ended::Stopped | Ended::Empty { failed: false, stuck: false } => Exit::Ok,
-        Ended::Empty { stuck: true, .. } => Exit::Unfinished,
+        Ended::Interrupted | Ended::Empty { stuck: true, .. } => Exit::Unfinished,
         Ended::Empty { failed: true, stuck: false } => Exit::Failed,
     })
 }

@@ -111,7 +111,7 @@ fn exit_of_daemon(error: &DaemonError) -> Option<Exit> {
         DaemonError::Store(error) => Some(exit_of_store(error)),
         DaemonError::Client(_) => Some(Exit::Configuration),
         DaemonError::Fenced => Some(Exit::Busy),
-        DaemonError::Spool(_) | DaemonError::Signals(_) | DaemonError::Panicked => None,
+        DaemonError::Spool { .. } | DaemonError::Signals(_) | DaemonError::Panicked => None,
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Options {
 pub enum Ended {
     /// Somebody stopped it.
     Stopped,
+    /// `until_empty`: somebody stopped it before all was done.
+    Interrupted,
     /// `until_empty`: nothing is left to do without a person.
     Empty {
         /// A job failed while it ran.
@@ -95,9 +97,15 @@ pub enum DaemonError {
     /// The client could not be built.
     #[error("cannot call the provider")]
     Client(#[source] ClientError),
-    /// The spool cannot be opened.
-    #[error("cannot open the spool beside the database")]
-    Spool(#[source] std::io::Error),
+    /// The spool cannot be used.
+    #[error("{what}")]
+    Spool {
+        /// Which file, and what to do about it.
+        what: String,
+        /// The system's words.
+        #[source]
+        source: std::io::Error,
+    },
     /// Signals cannot be received.
     #[error("cannot receive signals")]
     Signals(#[source] std::io::Error),
@@ -133,9 +141,6 @@ pub async fn run(options: Options) -> Result<Ended, DaemonError> {
 async fn begin(options: &Options) -> Result<(Context, Books, Spool), DaemonError> {
     let config = Arc::new(options.config.clone());
     let store = open(&config).await?;
-    let id = store.database_id().await?;
-    let mut spool = Spool::open(&config.database, id).map_err(DaemonError::Spool)?;
-    let spooled = spool.read().map_err(DaemonError::Spool)?;
     let known = store.last_time().await?;
     let finished_before = store.last_finished().await?;
     let now = options.clock.now().max(known);
@@ -143,6 +148,19 @@ async fn begin(options: &Options) -> Result<(Context, Books, Spool), DaemonError
     let version = env!("CARGO_PKG_VERSION");
     let epoch =
         patiently(async || store.begin_epoch(pid, &options.host, version, now).await).await?;
+    let unusable =
+        |source| DaemonError::Spool { what: spool::unusable(&config.database, &source), source };
+    // Not before the first write: a daemon that may not write leaves no file to others.
+    let id = store.database_id().await?;
+    let opened = Spool::open(&config.database, id)
+        .and_then(|mut spool| spool.read().map(|spooled| (spool, spooled)));
+    let (mut spool, spooled) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            store.end_epoch(epoch, "{}", now).await?;
+            return Err(unusable(error));
+        }
+    };
     let context = Context::new(
         store,
         epoch,
@@ -154,7 +172,7 @@ async fn begin(options: &Options) -> Result<(Context, Books, Spool), DaemonError
     );
     let (ledger, strange) =
         patiently(async || reaper::recover(&context, &config, &spooled).await).await?;
-    spool.set_aside(&strange).map_err(DaemonError::Spool)?;
+    spool.set_aside(&strange).map_err(unusable)?;
     spool.clear();
     Ok((context, Books::new(config, ledger), spool))
 }

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::domain::job::AttemptId;
 use crate::domain::reason::Reason;
 use crate::domain::time::{Millis, Timestamp};
+use crate::store::Counts;
 use peek::Peek;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -317,12 +318,7 @@ impl Scheduler {
 
     /// `--until-empty`: whether nothing runs and nothing can become due without a person.
     /// Whether a job has failed is looked up at the very end.
-    fn all_done(
-        &self,
-        counts: &crate::store::Counts,
-        timed: i64,
-        all_looked_at: bool,
-    ) -> Option<Ended> {
+    fn all_done(&self, counts: &Counts, timed: i64, all_looked_at: bool) -> Option<Ended> {
         let busy = !self.flights.is_empty() || !self.finished.is_empty() || self.look;
         if !self.options.until_empty || busy || counts.running > 0 {
             return None;
@@ -467,21 +463,40 @@ impl Scheduler {
         self.forecaster.stop();
         let json = serde_json::to_string(&self.report(now)).unwrap_or_else(|_| "{}".into());
         let store = &self.context.store;
-        let end = match end {
-            // Also those that failed without a call: expired, unreadable, given up at recovery.
-            Ended::Empty { stuck, .. } => {
-                let failed = store.failed_since(self.context.finished_before).await?;
-                Ended::Empty { failed, stuck }
-            }
-            Ended::Stopped => end,
-        };
+        let end = self.verdict(end).await;
+        let left = store.counts().await;
         if let Err(error) = store.end_epoch(self.context.epoch, &json, now).await {
             tracing::warn!(%error, "the end was not written; the next start recovers");
         } else if let Err(error) = store.checkpoint(true).await {
             tracing::debug!(%error, "no checkpoint at the end");
         }
         store.close().await;
-        Ok(end)
+        match left {
+            // What still runs has its end in the spool.
+            Ok(Counts { queued, held, running, .. }) => {
+                tracing::info!(queued, held, running, "stopped");
+            }
+            Err(_) => tracing::info!("stopped"),
+        }
+        end
+    }
+
+    /// What the end means for `--until-empty`.
+    async fn verdict(&self, end: Ended) -> Result<Ended, DaemonError> {
+        if !self.options.until_empty {
+            return Ok(end);
+        }
+        let store = &self.context.store;
+        // Also those that failed without a call: expired, unreadable, given up at recovery.
+        let failed = store.failed_since(self.context.finished_before).await?;
+        if let Ended::Empty { stuck, .. } = end {
+            return Ok(Ended::Empty { failed, stuck });
+        }
+        let counts = store.counts().await?;
+        if counts.queued + counts.running > 0 {
+            return Ok(Ended::Interrupted);
+        }
+        Ok(Ended::Empty { failed, stuck: counts.held > 0 })
     }
 }
 

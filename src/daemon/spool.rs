@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Allocated at the start; a longer spool grows like any file.
@@ -37,13 +37,14 @@ struct Record<'a> {
 impl Spool {
     /// Opens `DATABASE-spool`, creating it when it is missing; `id` is the database's own.
     pub(super) fn open(database: &Path, id: String) -> io::Result<Spool> {
-        let path = beside(database, "-spool");
+        let path = path_of(database);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let file = options.open(&path)?;
-        if file.metadata()?.len() < ALLOCATED {
-            // Where it cannot be had, the spool works all the same while there is space.
-            let _ = rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, ALLOCATED);
+        // What is there already costs nothing; its length would not tell.
+        let plain = rustix::fs::FallocateFlags::empty();
+        if let Err(error) = rustix::fs::fallocate(&file, plain, 0, ALLOCATED) {
+            warn_of_space(&path, &error.into());
         }
         Ok(Spool { path, database: id, file, end: 0 })
     }
@@ -131,6 +132,44 @@ impl Spool {
     pub(super) fn is_empty(&self) -> bool {
         self.end == 0
     }
+}
+
+/// Why the spool of a database cannot be used, and what to do about it.
+pub(super) fn unusable(database: &Path, error: &io::Error) -> String {
+    let path = path_of(database);
+    let owner = std::fs::metadata(&path).ok().map(|file| file.uid());
+    let cure = match (error.kind(), owner) {
+        (io::ErrorKind::PermissionDenied, Some(owner)) => {
+            of_another(owner, rustix::process::geteuid().as_raw())
+        }
+        _ => String::new(),
+    };
+    format!("cannot use the spool {}{cure}", path.display())
+}
+
+fn of_another(owner: u32, daemon: u32) -> String {
+    if owner == daemon {
+        return "; its owner must be able to read and write it (chmod 600)".to_owned();
+    }
+    format!(
+        "; it belongs to user {owner} and this daemon runs as user {daemon}: run the daemon always \
+         as the same user, or give the file to the new one with chown (it may have results in it)"
+    )
+}
+
+/// The spool works all the same while there is space.
+fn warn_of_space(path: &Path, error: &io::Error) {
+    tracing::warn!(
+        "cannot set {} MiB aside for {} ({error}): on a full disk, answers that the database \
+         cannot take would be in memory alone, and lost with the daemon; make space on that disk \
+         and start the daemon again",
+        ALLOCATED >> 20,
+        path.display()
+    );
+}
+
+fn path_of(database: &Path) -> PathBuf {
+    beside(database, "-spool")
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {
@@ -231,6 +270,19 @@ mod tests {
         std::fs::write(folder.path().join("queue.db-spool"), kept).unwrap();
         assert_eq!(open("old").read().unwrap(), [ending(1), ending(2)]);
         assert_eq!(open("new").read().unwrap(), [ending(3)]);
+    }
+
+    #[test]
+    fn a_spool_of_another_user_is_named_with_its_owner_and_the_cure() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("queue.db");
+        Spool::open(&database, "one".into()).unwrap();
+        let said = unusable(&database, &io::ErrorKind::PermissionDenied.into());
+        assert!(said.contains("queue.db-spool; its owner must"), "{said}");
+        let said = of_another(7, 8);
+        assert!(said.contains("belongs to user 7 and this daemon runs as user 8"), "{said}");
+        let said = unusable(&database, &io::ErrorKind::IsADirectory.into());
+        assert!(said.ends_with("queue.db-spool"), "{said}");
     }
 
     #[test]

@@ -5,9 +5,12 @@
 use super::request::Ask;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 
 /// A quoted prompt is cut here.
 const ECHO_CHARS: usize = 60;
+/// How long an answer is when nobody says: short enough to be read, and to come soon.
+const USUAL_TOKENS: RangeInclusive<u64> = 20..=60;
 const BYTES_PER_TOKEN: usize = 4;
 const FILLER: &str = "and so the queue moved on, one answer after another, none of them lost. ";
 
@@ -153,11 +156,12 @@ impl Answer {
     }
 }
 
-/// Between a quarter and a half of `max_tokens`, the same for the same body.
+/// A sentence or two, at most half of `max_tokens`; the same for the same body.
 fn usual_length(ask: &Ask, seed: u64) -> u64 {
-    let quarter = ask.max_tokens / 4;
+    let (shortest, longest) = (*USUAL_TOKENS.start(), *USUAL_TOKENS.end());
     let dice = mix(ask.body_hash ^ seed);
-    (quarter + dice % (quarter + 1)).max(1)
+    let tokens = shortest + dice % (longest - shortest + 1);
+    tokens.min(ask.max_tokens / 2).max(1)
 }
 
 /// Spreads a hash over all bits (the finisher of `SplitMix64`).
@@ -178,6 +182,7 @@ pub(super) fn make_id(prefix: &str, random: u64, number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     fn ask(prompt: &str, max_tokens: u64) -> Ask {
         Ask {
@@ -207,14 +212,20 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_length_is_a_quarter_to_a_half() {
-        for max_tokens in [4, 100, 1_000] {
-            for hash in 0..200 {
-                let ask = Ask { body_hash: hash, ..ask("hi", max_tokens) };
-                let tokens = usual_length(&ask, 0);
-                assert!(tokens >= max_tokens / 4 && tokens <= max_tokens / 2, "{tokens}");
-            }
+    fn the_usual_length_is_a_sentence_or_two_and_never_fills_max_tokens() {
+        let lengths = |max_tokens, seed| -> BTreeSet<u64> {
+            let asks = (0..200).map(|hash| Ask { body_hash: hash, ..ask("hi", max_tokens) });
+            asks.map(|ask| usual_length(&ask, seed)).collect()
+        };
+        for max_tokens in [120, 4_096, 1_000_000] {
+            let lengths = lengths(max_tokens, 0);
+            assert!(lengths.iter().all(|tokens| (20..=60).contains(tokens)), "{lengths:?}");
+            assert!(lengths.len() > 30, "they vary: {lengths:?}");
         }
+        assert!(lengths(4, 0).iter().all(|tokens| (1..=2).contains(tokens)));
+        let one = ask("hi", 4_096);
+        let by_seed: BTreeSet<u64> = (0..50).map(|seed| usual_length(&one, seed)).collect();
+        assert!(by_seed.len() > 10, "{by_seed:?}");
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl DatabaseFile {
     }
 
     /// Opens the file, creating an empty one that only its owner (and, with `group`, its group)
-    /// may use.
+    /// may use; an empty one that is there becomes such a file.
     ///
     /// # Errors
     /// As [`DatabaseFile::open`], and when it cannot be created.
@@ -60,16 +60,15 @@ impl DatabaseFile {
         let mut options = OpenOptions::new();
         options.read(true).append(true).mode(mode);
         let file = match options.clone().create_new(true).open(path) {
-            Ok(file) => {
-                // Whatever the umask.
-                file.set_permissions(Permissions::from_mode(mode)).map_err(unreadable)?;
-                file
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
-                options.open(path).map_err(unreadable)?
-            }
-            Err(error) => return Err(unreadable(error)),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => options.open(path),
+            created => created,
         };
+        let file = file.map_err(unreadable)?;
+        let found = file.metadata().map_err(unreadable)?;
+        if found.is_file() && found.len() == 0 && found.mode() & 0o777 != mode {
+            // Whatever the umask.
+            file.set_permissions(Permissions::from_mode(mode)).map_err(unreadable)?;
+        }
         DatabaseFile::checked(path, file)
     }
 

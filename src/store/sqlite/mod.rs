@@ -109,14 +109,16 @@ impl Store {
         Store::connect(path, file, BUSY).await
     }
 
-    /// Opens it for the daemon: takes the lock, then brings the schema up to date.
+    /// Opens an existing one for the daemon: takes the lock, then brings the schema up to date.
     ///
     /// # Errors
     /// As [`Store::open`], and when another daemon has it.
     pub async fn open_for_daemon(path: &Path, busy: Duration) -> Result<Store, StoreError> {
         let file = DatabaseFile::open(path)?;
         file.lock()?;
-        examine(path, busy).await?;
+        if examine(path, busy).await? == 0 {
+            return Err(StoreError::Missing { path: path.to_owned() });
+        }
         let store = Store::connect(path, file, busy).await?;
         store.migrate().await?;
         Ok(store)
@@ -140,7 +142,7 @@ impl Store {
     async fn connect(path: &Path, file: DatabaseFile, busy: Duration) -> Result<Store, StoreError> {
         let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
         let base = SqliteConnectOptions::new()
-            .filename(path)
+            .filename(literal(path))
             .create_if_missing(false)
             .busy_timeout(busy)
             .foreign_keys(false)
@@ -232,7 +234,7 @@ impl Store {
     /// When the copy cannot be written.
     pub async fn backup(&self, to: &Path) -> Result<(), StoreError> {
         sqlx::query(BACKUP)
-            .bind(to.to_string_lossy().into_owned())
+            .bind(literal(to).to_string_lossy().into_owned())
             .execute(&self.writer)
             .await
             .doing("write the backup")?;
@@ -261,7 +263,8 @@ impl Store {
 /// Makes sure, through SQLite but without writing a byte, that the file is ours or new, and gives
 /// its schema version. (The header on disk may be older than the WAL.)
 async fn examine(path: &Path, busy: Duration) -> Result<i64, StoreError> {
-    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(busy);
+    let options = SqliteConnectOptions::new().filename(literal(path)).read_only(true);
+    let options = options.busy_timeout(busy);
     let connection = options.disable_statement_logging().connect().await;
     let mut connection = connection.doing("open the database")?;
     let row = sqlx::query(IDENTITY).fetch_one(&mut connection).await;
@@ -278,6 +281,11 @@ async fn examine(path: &Path, busy: Duration) -> Result<i64, StoreError> {
         return Err(StoreError::Foreign { path: path.to_owned(), found });
     }
     Ok(version)
+}
+
+/// SQLite reads a name that begins with `file:` as a URI, and `:memory:` as no file at all.
+fn literal(path: &Path) -> PathBuf {
+    Path::new(".").join(path)
 }
 
 /// The schema, forward only and additive.

@@ -1,6 +1,7 @@
 //! `claudeq init`.
 
 use super::stage::Stage;
+use crate::helper::sql;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
@@ -78,4 +79,17 @@ fn json_says_what_was_done() {
     let value: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!(value["database_created"], true);
     assert_eq!(value["config_created"], true);
+}
+
+/// SQLite would take the first for a URI, and the second for no file.
+#[test]
+fn a_name_is_a_name_and_nothing_else() {
+    let stage = Stage::ready();
+    for name in ["file:queue.db", ":memory:"] {
+        assert!(stage.ok(&["init", "--db", name]).contains(&format!("created {name}")));
+        stage.ok(&["add", "--db", name, "Say hi"]);
+        let file = stage.path().join(name);
+        assert_eq!(sql(&file, "SELECT count(*) FROM jobs"), "1", "{name}");
+    }
+    assert_eq!(stage.value("SELECT count(*) FROM jobs"), "0", "it is another file");
 }

@@ -133,8 +133,12 @@ async fn an_empty_file_is_no_database_and_stays_empty() {
     let db = TempDb::nothing();
     std::fs::write(db.path(), "").unwrap();
     let before = contents(db.dir());
-    let error = Store::open(db.path()).await.expect_err("there is nothing in it");
-    assert!(matches!(error, StoreError::Missing { .. }), "{error:?}");
+    for error in [
+        Store::open(db.path()).await.expect_err("open"),
+        Store::open_for_daemon(db.path(), BUSY).await.expect_err("open for the daemon"),
+    ] {
+        assert!(matches!(error, StoreError::Missing { .. }), "{error:?}");
+    }
     assert_untouched(&db, &before);
 }
 
@@ -186,6 +190,11 @@ async fn only_the_owner_may_use_it_or_with_group_its_group() {
     let shared = TempDb::nothing();
     Store::create(shared.path(), true).await.unwrap().close().await;
     assert_eq!(mode(shared.path()), 0o660, "whatever the umask");
+    let empty = TempDb::nothing();
+    std::fs::write(empty.path(), "").unwrap();
+    std::fs::set_permissions(empty.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
+    Store::create(empty.path(), false).await.unwrap().close().await;
+    assert_eq!(mode(empty.path()), 0o600, "an empty file was no database");
 }
 
 fn is_locked_by(error: &StoreError, by: u32) -> bool {
@@ -245,15 +254,6 @@ async fn to_ask_who_holds_the_lock_does_not_let_it_go() {
     let holder = daemon.holder();
     assert_eq!((holder.held, holder.pid), (true, Some(std::process::id())));
     assert!(Store::open_for_daemon(db.path(), BUSY).await.is_err());
-}
-
-#[tokio::test]
-async fn the_daemon_migrates_an_empty_file_and_leaves_a_current_one() {
-    let db = TempDb::nothing();
-    std::fs::write(db.path(), "").unwrap();
-    let daemon = Store::open_for_daemon(db.path(), BUSY).await.unwrap();
-    daemon.begin_epoch(1, "h", "v", T0).await.unwrap();
-    assert_eq!(sql(db.path(), "SELECT count(*) FROM daemons;"), "1");
 }
 
 #[tokio::test]

@@ -38,6 +38,34 @@ fn a_second_daemon_is_turned_away_and_writes_nothing() {
     check_end(&lab, &[]);
 }
 
+/// As one that runs as a user who may only read: its spool would keep the right one out.
+#[test]
+fn a_daemon_that_may_not_write_leaves_nothing_behind() {
+    needs!("sqlite3");
+    let lab = lab();
+    lab.sql(
+        "CREATE TRIGGER only_to_read BEFORE INSERT ON daemons
+         BEGIN SELECT RAISE(ABORT, 'attempt to write a readonly database'); END;",
+    );
+    assert_ne!(lab.spawn(&[]).end(), 0);
+    assert!(lab.logs().contains("readonly"), "{}", lab.logs());
+    assert!(!lab.dir().join("queue.db-spool").exists());
+}
+
+#[test]
+fn a_spool_that_cannot_be_opened_is_named() {
+    needs!("sqlite3");
+    let lab = lab();
+    let spool = lab.dir().join("queue.db-spool");
+    std::fs::create_dir(&spool).expect("a directory in its place");
+    assert_ne!(lab.spawn(&[]).end(), 0);
+    let logs = lab.logs();
+    assert!(logs.contains(&format!("cannot use the spool {}", spool.display())), "{logs}");
+    assert_eq!(lab.number("SELECT count(*) FROM daemons WHERE stopped_at IS NULL"), 0);
+    std::fs::remove_dir(&spool).expect("it is empty");
+    assert_eq!(lab.until_empty(), 0);
+}
+
 #[test]
 fn a_broken_configuration_is_refused_and_the_old_one_stays() {
     needs!("sqlite3");

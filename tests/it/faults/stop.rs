@@ -54,6 +54,30 @@ fn sigterm_lets_calls_end_and_starts_none() {
     assert_eq!(lab.number("SELECT count(*) FROM attempts WHERE outcome = 'succeeded'"), 8);
     let ended = "SELECT stopped_at IS NOT NULL FROM daemons";
     assert_eq!(lab.number(ended), 1, "it said that it ended");
+    let logs = lab.logs();
+    let last = logs.lines().last().unwrap_or_default();
+    assert!(last.contains("INFO stopped queued=12 held=0 running=0"), "{last}");
+    check_end(&lab, &[]);
+}
+
+/// `daemon --until-empty && publish` must not publish.
+#[test]
+fn until_empty_stopped_with_work_left_is_not_done() {
+    needs!("sqlite3");
+    let lab = Lab::new(simulator::Config { speed: 50.0, ..Default::default() }, &settings());
+    lab.insert_many("k", 20, "[[out=10]] [[fault=stall,times=1,stall_ms=1200]]");
+    let stopped_at = |requests: u64, signal: Signal| {
+        let daemon = lab.spawn(&["--until-empty"]);
+        eventually("all calls out", || {
+            (lab.simulator().stats().requests >= requests).then_some(())
+        });
+        daemon.signal(signal);
+        (daemon.end(), lab.states())
+    };
+    assert_eq!(stopped_at(8, Signal::TERM), (8, "queued 12, succeeded 8".into()));
+    assert_eq!(stopped_at(16, Signal::INT), (8, "queued 4, succeeded 16".into()));
+    // The last four: whoever stops it then has stopped nothing.
+    assert_eq!(stopped_at(20, Signal::TERM), (0, "succeeded 20".into()));
     check_end(&lab, &[]);
 }
 

@@ -66,6 +66,23 @@ fn a_disk_that_is_emptied_again_lets_it_go_on() {
     everything_was_paid_for_once(&lab);
 }
 
+/// What the spool is for is not to be had: that is said before it is needed.
+#[test]
+fn a_spool_without_space_of_its_own_is_warned_of() {
+    needs!("sqlite3");
+    let lab = Lab::new(fast(), &Settings::default());
+    lab.insert([("k", "[[out=5]]")]);
+    // Two MiB at the most.
+    assert_eq!(lab.spawn_under("ulimit -S -f 2048", &["--until-empty"]).end(), 0);
+    let logs = lab.logs();
+    let warnings: Vec<&str> = logs.lines().filter(|line| line.contains("WARN")).collect();
+    let [warning] = warnings[..] else { panic!("{logs}") };
+    let spool = lab.dir().join("queue.db-spool").display().to_string();
+    for part in ["4 MiB", &spool, "File too large", "in memory alone", "start the daemon again"] {
+        assert!(warning.contains(part), "{part}: {warning}");
+    }
+}
+
 /// A hundred calls at a time under a limit of descriptors.
 fn with_descriptors(limit: &str) -> (Lab, i32) {
     let settings = Settings { max_in_flight: 100, max_attempts: 1_000, ..Settings::default() };
