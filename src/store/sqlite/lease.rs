@@ -81,9 +81,7 @@ impl Store {
             tx.rollback().await.doing("end an empty admission")?;
             return Ok((Vec::new(), rest));
         }
-        for unfit in &admission.unfit {
-            end_without_call(&mut tx, unfit, now).await?;
-        }
+        end_without_call(&mut tx, &admission.unfit, now).await?;
         let reserved = sqlx::query(RESERVE)
             .bind(starts_json(&admission.starts))
             .bind(epoch.0)
