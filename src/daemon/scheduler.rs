@@ -9,6 +9,7 @@ use super::forecast::Forecaster;
 use super::notify::Notifier;
 use super::pace::Pace;
 use super::report::{Phase, Report};
+use super::signals::Signals;
 use super::spool::Spool;
 use super::turn::{Done, Work, turn};
 use super::wake::CommitWatch;
@@ -76,6 +77,8 @@ pub(super) struct Scheduler {
     finished: Vec<Finished>,
     ended: (mpsc::UnboundedSender<Finished>, mpsc::UnboundedReceiver<Finished>),
     phase: Phase,
+    /// Somebody has sent a signal: the next one is the second.
+    asked_to_stop: bool,
     drain_until: Option<Instant>,
     look: bool,
     wake_at: Option<Timestamp>,
@@ -117,6 +120,7 @@ impl Scheduler {
             finished: Vec::new(),
             ended: mpsc::unbounded_channel(),
             phase: Phase::Running,
+            asked_to_stop: false,
             drain_until: None,
             look: true,
             wake_at: None,
@@ -137,9 +141,8 @@ impl Scheduler {
     }
 
     /// Runs until the work is done or somebody stops it.
-    pub(super) async fn run(mut self) -> Result<Ended, DaemonError> {
+    pub(super) async fn run(mut self, mut signals: Signals) -> Result<Ended, DaemonError> {
         let watch = CommitWatch::new(self.context.store.path());
-        let mut signals = super::signals::Signals::new()?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.notifier.ready();
@@ -166,7 +169,7 @@ impl Scheduler {
 
     /// When the next turn is due, if nothing happens before.
     fn due(&self) -> Instant {
-        if self.turn.is_some() {
+        if self.turn.is_some() || self.fatal.is_some() {
             return Instant::now() + TICK;
         }
         let wanted = self.look || !self.finished.is_empty();
@@ -339,15 +342,17 @@ impl Scheduler {
     }
 
     fn stop(&mut self) {
-        if self.phase == Phase::Draining {
+        if std::mem::replace(&mut self.asked_to_stop, true) {
             tracing::warn!("stopping at once: {} calls are broken off", self.flights.len());
+            // Nor does it wait any longer for a database that is locked.
+            self.drain_until = Some(Instant::now());
             self.break_off_all();
             return;
         }
         tracing::info!(in_flight = self.flights.len(), "stopping: no new calls");
         self.notifier.stopping();
         self.phase = Phase::Draining;
-        self.drain_until = Some(Instant::now() + self.config.shutdown_grace);
+        self.drain_until.get_or_insert(Instant::now() + self.config.shutdown_grace);
     }
 
     fn break_off_all(&mut self) {

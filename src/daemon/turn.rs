@@ -89,6 +89,7 @@ pub(super) async fn turn(
     books.ledger.see(&work.progress, context.now());
     let finished = std::mem::take(&mut work.finished);
     if let Err(error) = settle(&context, &mut books, finished, &mut done).await {
+        done.config = work.config;
         done.trouble = Some(error);
     } else if let Err(error) = go_on(&context, &mut books, work, &mut done).await {
         done.trouble = Some(error);
@@ -280,7 +281,8 @@ async fn look(
     let swept = store.sweep(now, SWEEP_MAX).await?;
     if swept.due > 0 || swept.ended > 0 {
         books.stale = true;
-        done.wake_at = (i64::try_from(swept.due).unwrap_or(0) >= SWEEP_MAX).then_some(now);
+        let most = swept.due.max(swept.ended);
+        done.wake_at = (most >= SWEEP_MAX.unsigned_abs()).then_some(now);
     }
     let version = store.data_version().await?;
     if books.data_version != Some(version) {

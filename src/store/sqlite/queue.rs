@@ -131,7 +131,7 @@ pub struct Swept {
     /// Timed jobs that became ready.
     pub due: u64,
     /// Jobs that ended: expired or cancelled.
-    pub ended: usize,
+    pub ended: u64,
 }
 
 impl Store {
@@ -309,7 +309,7 @@ pub(super) async fn end_without_call(
     tx: &mut Transaction<'static, Sqlite>,
     unfit: &[Unfit],
     now: Timestamp,
-) -> Result<usize, StoreError> {
+) -> Result<u64, StoreError> {
     if unfit.is_empty() {
         return Ok(0);
     }
@@ -344,7 +344,7 @@ pub(super) async fn end_without_call(
         .execute(&mut **tx)
         .await
         .doing("end jobs")?;
-    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
+    Ok(done.rows_affected())
 }
 
 /// Takes the next `count` numbers of the finished sequence.
