@@ -5,6 +5,7 @@ use crate::config::ConfigError;
 use crate::daemon::DaemonError;
 use crate::store::{StoreError, Trouble};
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 /// The exit codes; public contract. Those from 64 on are sysexits.h's.
@@ -157,6 +158,27 @@ pub(crate) fn describe(error: &anyhow::Error) -> String {
         .chain()
         .find_map(|cause| cause.downcast_ref::<StoreError>().and_then(StoreError::refusal));
     refusal.unwrap_or_else(|| format!("{error:#}"))
+}
+
+/// Whether the database was found damaged.
+pub(crate) fn is_damage(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let store = match cause.downcast_ref::<DaemonError>() {
+            Some(DaemonError::Store(error)) => Some(error),
+            _ => cause.downcast_ref::<StoreError>(),
+        };
+        store.is_some_and(|error| error.trouble() == Trouble::Corrupt)
+    })
+}
+
+/// What to do about a damaged database.
+pub(crate) fn damaged(database: &Path) -> String {
+    format!(
+        "{0} is damaged. Start no daemon on it and delete nothing: copy {0}, {0}-wal and {0}-spool \
+         together to another disk, save what can be read (claudeq results --db COPY), and restore \
+         the last backup; docs/operations.md says how, under \"A damaged file\"",
+        database.display()
+    )
 }
 
 #[cfg(test)]

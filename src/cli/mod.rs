@@ -109,6 +109,9 @@ pub fn run(arguments: Arguments) -> Exit {
         Err(error) if exit::is_broken_pipe(&error) => Exit::Ok,
         Err(error) => {
             output::note(&format!("claudeq: {}", exit::describe(&error)));
+            if let (true, Ok(config)) = (exit::is_damage(&error), context.config()) {
+                output::note(&format!("claudeq: {}", exit::damaged(&config.database)));
+            }
             exit::exit_of(&error)
         }
     }

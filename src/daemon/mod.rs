@@ -123,6 +123,7 @@ pub enum DaemonError {
 /// When the database is missing, foreign, newer, locked or damaged, when the client cannot be
 /// built, and when the database fails in a way that only a restart can recover from.
 pub async fn run(options: Options) -> Result<Ended, DaemonError> {
+    let hang_up = signals::hang_up()?;
     raise_descriptor_limit(options.config.max_in_flight);
     let client = client_of(&options.config, options.key.clone(), &options.clock)
         .map_err(DaemonError::Client)?;
@@ -134,7 +135,8 @@ pub async fn run(options: Options) -> Result<Ended, DaemonError> {
         max_in_flight = options.config.max_in_flight,
         "started"
     );
-    scheduler::Scheduler::new(Arc::new(context), client, books, spool, options).run().await
+    let signals = signals::Signals::new(hang_up)?;
+    scheduler::Scheduler::new(Arc::new(context), client, books, spool, options).run(signals).await
 }
 
 /// Takes the database's lock, begins an epoch, recovers.

@@ -9,10 +9,11 @@ use super::forecast::Forecaster;
 use super::notify::Notifier;
 use super::pace::Pace;
 use super::report::{Phase, Report};
+use super::signals::Signals;
 use super::spool::Spool;
 use super::turn::{Done, Work, turn};
 use super::wake::CommitWatch;
-use super::{DaemonError, Ended, Options, Reloaded, client_of};
+use super::{DaemonError, Ended, Options};
 use crate::claude::Client;
 use crate::config::Config;
 use crate::domain::job::AttemptId;
@@ -28,6 +29,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 mod peek;
+mod reload;
 mod tempo;
 mod trouble;
 
@@ -78,6 +80,8 @@ pub(super) struct Scheduler {
     finished: Vec<Finished>,
     ended: (mpsc::UnboundedSender<Finished>, mpsc::UnboundedReceiver<Finished>),
     phase: Phase,
+    /// Somebody has sent a signal: the next one is the second.
+    asked_to_stop: bool,
     drain_until: Option<Instant>,
     look: bool,
     peek: Peek,
@@ -121,6 +125,7 @@ impl Scheduler {
             finished: Vec::new(),
             ended: mpsc::unbounded_channel(),
             phase: Phase::Running,
+            asked_to_stop: false,
             drain_until: None,
             look: true,
             peek: Peek::default(),
@@ -143,9 +148,8 @@ impl Scheduler {
     }
 
     /// Runs until the work is done or somebody stops it.
-    pub(super) async fn run(mut self) -> Result<Ended, DaemonError> {
+    pub(super) async fn run(mut self, mut signals: Signals) -> Result<Ended, DaemonError> {
         let watch = CommitWatch::new(self.context.store.path());
-        let mut signals = super::signals::Signals::new()?;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.notifier.ready();
@@ -176,7 +180,7 @@ impl Scheduler {
 
     /// When the next turn is due, if nothing happens before.
     fn due(&self) -> Instant {
-        if self.turn.is_some() {
+        if self.turn.is_some() || self.fatal.is_some() {
             return Instant::now() + TICK;
         }
         let wanted = self.look || !self.finished.is_empty();
@@ -362,15 +366,17 @@ impl Scheduler {
     }
 
     fn stop(&mut self) {
-        if self.phase == Phase::Draining {
+        if std::mem::replace(&mut self.asked_to_stop, true) {
             tracing::warn!("stopping at once: {} calls are broken off", self.flights.len());
+            // Nor does it wait any longer for a database that is locked.
+            self.drain_until = Some(Instant::now());
             self.break_off_all();
             return;
         }
         tracing::info!(in_flight = self.flights.len(), "stopping: no new calls");
         self.notifier.stopping();
         self.phase = Phase::Draining;
-        self.drain_until = Some(Instant::now() + self.config.shutdown_grace);
+        self.drain_until.get_or_insert(Instant::now() + self.config.shutdown_grace);
     }
 
     fn break_off_all(&mut self) {
@@ -397,37 +403,6 @@ impl Scheduler {
             self.salvage();
         }
         Ok((settled || spooled).then_some(Ended::Stopped))
-    }
-
-    fn reload(&mut self) {
-        let Some(reload) = &mut self.options.reload else { return };
-        let loaded = reload().and_then(|Reloaded { config, key }| {
-            let client = client_of(&config, key, self.context.clock())
-                .map_err(|error| super::chain(&error))?;
-            Ok((config, client))
-        });
-        match loaded {
-            Err(error) => tracing::error!("not reloaded, the old configuration stays: {error}"),
-            Ok((mut config, client)) => {
-                for key in self.config.frozen_changes(&config) {
-                    tracing::warn!("{key} changes only with a restart");
-                }
-                config.database.clone_from(&self.config.database);
-                self.resize(config.max_in_flight);
-                self.config = Arc::new(config);
-                self.client = client;
-                self.new_config = Some(Arc::clone(&self.config));
-                self.forecaster.forget();
-                tracing::info!("reloaded");
-            }
-        }
-    }
-
-    fn resize(&mut self, max_in_flight: u32) {
-        let (old, new) = (self.config.max_in_flight as usize, max_in_flight as usize);
-        let returned = self.surplus.min(new.saturating_sub(old));
-        self.surplus = self.surplus - returned + old.saturating_sub(new);
-        self.context.permits.add_permits(new.saturating_sub(old) - returned);
     }
 
     fn report(&self, now: Timestamp) -> Report {

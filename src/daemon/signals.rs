@@ -11,13 +11,19 @@ pub(super) struct Signals {
     hang_up: Signal,
 }
 
+/// SIGHUP alone, from the first moment on: one that comes while the daemon still recovers is not
+/// its end, and is answered as soon as it works. (SIGTERM may be: it recovers the next time.)
+pub(super) fn hang_up() -> Result<Signal, DaemonError> {
+    signal(SignalKind::hangup()).map_err(DaemonError::Signals)
+}
+
 impl Signals {
-    pub(super) fn new() -> Result<Signals, DaemonError> {
+    pub(super) fn new(hang_up: Signal) -> Result<Signals, DaemonError> {
         let on = |kind| signal(kind).map_err(DaemonError::Signals);
         Ok(Signals {
             terminate: on(SignalKind::terminate())?,
             interrupt: on(SignalKind::interrupt())?,
-            hang_up: on(SignalKind::hangup())?,
+            hang_up,
         })
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong with the database, and what each calls for.
 
+use std::fmt;
 use std::path::PathBuf;
 
 /// A failed verb of the store.
@@ -12,7 +13,7 @@ pub enum StoreError {
         doing: &'static str,
         /// The database's words.
         #[source]
-        source: sqlx::Error,
+        source: Whole<sqlx::Error>,
     },
     /// The schema could not be brought up to date.
     #[error("failed to bring the schema of {} up to date", path.display())]
@@ -21,7 +22,7 @@ pub enum StoreError {
         path: PathBuf,
         /// The migrator's words.
         #[source]
-        source: sqlx::migrate::MigrateError,
+        source: Whole<sqlx::migrate::MigrateError>,
     },
     /// There is no such file.
     #[error("there is no database {}; `claudeq init` creates one", path.display())]
@@ -116,8 +117,8 @@ impl StoreError {
         let StoreError::Sql { source, .. } = self else {
             return Trouble::Other;
         };
-        let sqlx::Error::Database(database) = source else {
-            return match source {
+        let sqlx::Error::Database(database) = &source.0 else {
+            return match source.0 {
                 sqlx::Error::PoolTimedOut => Trouble::Busy,
                 _ => Trouble::Other,
             };
@@ -135,7 +136,7 @@ impl StoreError {
     /// A refusal's sentence, as the schema says it.
     pub fn refusal(&self) -> Option<String> {
         match self {
-            StoreError::Sql { source: sqlx::Error::Database(database), .. }
+            StoreError::Sql { source: Whole(sqlx::Error::Database(database)), .. }
                 if self.trouble() == Trouble::Refused =>
             {
                 Some(database.message().to_owned())
@@ -145,6 +146,31 @@ impl StoreError {
     }
 }
 
+/// An error of the library. It repeats what caused it, so it is the last of a chain.
+#[derive(Debug)]
+pub struct Whole<E>(pub(super) E);
+
+impl fmt::Display for Whole<sqlx::Error> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            sqlx::Error::Database(database) => {
+                f.write_str(database.message())?;
+                let code = database.code();
+                code.map_or(Ok(()), |code| write!(f, " (SQLite's code {code})"))
+            }
+            other => other.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for Whole<sqlx::migrate::MigrateError> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<E: fmt::Debug> std::error::Error for Whole<E> where Whole<E>: fmt::Display {}
+
 /// Names what was being done when a statement failed.
 pub(crate) trait Doing<T> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError>;
@@ -152,6 +178,6 @@ pub(crate) trait Doing<T> {
 
 impl<T> Doing<T> for Result<T, sqlx::Error> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError> {
-        self.map_err(|source| StoreError::Sql { doing, source })
+        self.map_err(|source| StoreError::Sql { doing, source: Whole(source) })
     }
 }

@@ -100,7 +100,11 @@ async fn go_on(
     done: &mut Done,
 ) -> Result<(), StoreError> {
     if work.config.is_some() || !work.admit {
-        closing::settle(context, books, std::mem::take(&mut work.finished), done).await?;
+        let finished = std::mem::take(&mut work.finished);
+        if let Err(error) = closing::settle(context, books, finished, done).await {
+            done.config = work.config;
+            return Err(error);
+        }
     }
     if let Some(config) = work.config.take()
         && let Err(error) = reconfigure(context, books, Arc::clone(&config)).await
@@ -180,7 +184,8 @@ async fn look(
     let swept = store.sweep(now, SWEEP_MAX).await?;
     if swept.due > 0 || swept.ended > 0 {
         books.stale = true;
-        done.wake_at = (i64::try_from(swept.due).unwrap_or(0) >= SWEEP_MAX).then_some(now);
+        let most = swept.due.max(swept.ended);
+        done.wake_at = (most >= SWEEP_MAX.unsigned_abs()).then_some(now);
     }
     let version = store.data_version().await?;
     if books.data_version != Some(version) {

@@ -99,9 +99,7 @@ impl Store {
             tx.rollback().await.doing("end an empty admission")?;
             return Ok((settled, Vec::new(), rest));
         }
-        for unfit in &admission.unfit {
-            end_without_call(&mut tx, unfit, now).await?;
-        }
+        end_without_call(&mut tx, &admission.unfit, now).await?;
         let attempts = start(&mut tx, &admission.starts, epoch).await?;
         if !settled.fenced {
             write_snapshots(&mut tx, &admission.snapshots, now).await?;

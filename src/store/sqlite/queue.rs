@@ -8,8 +8,11 @@ use crate::domain::job::{JobEvent, JobId, JobState};
 use crate::domain::time::Timestamp;
 use crate::store::error::{Doing, StoreError};
 use crate::store::rows::{Head, JobRow, Unfit};
+use serde_json::{Value, json};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// Queues with ready jobs, by skipping from one to the next in the index.
@@ -105,12 +108,19 @@ SELECT id FROM job_state INDEXED BY job_state_cancelling
 WHERE cancel_requested > 1 AND state IN ('queued', 'running', 'held') AND state = 'running'
   AND cancel_requested > 0";
 
-/// A job that ends or is held without a call.
+pub(super) const WAITING_STATES: &str = "-- waiting_states
+SELECT s.id, s.state FROM json_each(?1) AS wanted
+CROSS JOIN job_state AS s ON s.id = wanted.value
+WHERE +s.state IN ('queued', 'held')";
+
+/// Jobs that end or are held without a call. The `+` keeps the index on `state` out.
 pub(super) const END_WITHOUT_CALL: &str = "-- end_without_call
 UPDATE job_state SET
-  state = ?2, finished_seq = ?3, finished_at = ?4, error_class = ?5, error = ?6,
-  next_attempt_at = NULL
-WHERE id = ?1 AND state = ?7";
+  state = v.value ->> 'state', finished_seq = v.value ->> 'seq',
+  finished_at = v.value ->> 'finished_at', error_class = v.value ->> 'error_class',
+  error = v.value ->> 'error', next_attempt_at = NULL
+FROM json_each(?1) AS v
+WHERE job_state.id = (v.value ->> 'job') AND +job_state.state IN ('queued', 'held')";
 
 pub(super) const TAKE_NUMBERS: &str = "-- take_numbers
 UPDATE sequences SET value = value + ?1 WHERE name = 'finished' RETURNING value";
@@ -121,7 +131,7 @@ pub struct Swept {
     /// Timed jobs that became ready.
     pub due: u64,
     /// Jobs that ended: expired or cancelled.
-    pub ended: usize,
+    pub ended: u64,
 }
 
 impl Store {
@@ -236,36 +246,21 @@ impl Store {
             return Ok(Swept::default());
         }
         let mut tx = self.begin().await?;
-        let mut ended = 0;
         let unwanted: Vec<i64> = sqlx::query_scalar(UNWANTED)
             .bind(most)
             .fetch_all(&mut *tx)
             .await
             .doing("cancel jobs")?;
-        for id in unwanted {
-            let unfit = Unfit {
-                job: JobId(id),
-                event: JobEvent::Cancel,
-                class: "cancelled".into(),
-                error: "cancelled before it ran".into(),
-            };
-            ended += usize::from(end_without_call(&mut tx, &unfit, now).await?);
-        }
-        let expired: Vec<i64> = sqlx::query_scalar(EXPIRED)
+        let unwanted: Vec<Unfit> = unwanted.into_iter().map(cancelled).collect();
+        let mut ended = end_without_call(&mut tx, &unwanted, now).await?;
+        let over: Vec<i64> = sqlx::query_scalar(EXPIRED)
             .bind(now.0)
             .bind(most)
             .fetch_all(&mut *tx)
             .await
             .doing("expire jobs")?;
-        for id in expired {
-            let unfit = Unfit {
-                job: JobId(id),
-                event: JobEvent::Fail,
-                class: "expired".into(),
-                error: "expires_at passed before an answer was there".into(),
-            };
-            ended += usize::from(end_without_call(&mut tx, &unfit, now).await?);
-        }
+        let over: Vec<Unfit> = over.into_iter().map(expired).collect();
+        ended += end_without_call(&mut tx, &over, now).await?;
         let due = sqlx::query(MAKE_DUE)
             .bind(now.0)
             .bind(most)
@@ -286,52 +281,88 @@ impl Store {
             return Ok(());
         }
         let mut tx = self.begin().await?;
-        for one in unfit {
-            end_without_call(&mut tx, one, now).await?;
-        }
+        end_without_call(&mut tx, unfit, now).await?;
         tx.commit().await.doing("commit rejected jobs")
     }
 }
 
-/// Applies an event to a job that is queued or held; whether the job was still there.
-pub(super) async fn end_without_call(
-    tx: &mut Transaction<'static, Sqlite>,
-    unfit: &Unfit,
-    now: Timestamp,
-) -> Result<bool, StoreError> {
-    for from in [JobState::Queued, JobState::Held] {
-        let Ok(to) = from.next(unfit.event) else {
-            continue;
-        };
-        let seq = if to.is_finished() { Some(take_numbers(tx, 1).await?) } else { None };
-        let done = sqlx::query(END_WITHOUT_CALL)
-            .bind(unfit.job.0)
-            .bind(to.as_str())
-            .bind(seq)
-            .bind(seq.map(|_| now.0))
-            .bind(&unfit.class)
-            .bind(&unfit.error)
-            .bind(from.as_str())
-            .execute(&mut **tx)
-            .await
-            .doing("end a job")?;
-        if done.rows_affected() > 0 {
-            return Ok(true);
-        }
+fn cancelled(id: i64) -> Unfit {
+    Unfit {
+        job: JobId(id),
+        event: JobEvent::Cancel,
+        class: "cancelled".into(),
+        error: "cancelled before it ran".into(),
     }
-    Ok(false)
 }
 
-/// Takes `count` numbers of the finished sequence and gives the last.
+fn expired(id: i64) -> Unfit {
+    Unfit {
+        job: JobId(id),
+        event: JobEvent::Fail,
+        class: "expired".into(),
+        error: "expires_at passed before an answer was there".into(),
+    }
+}
+
+/// Applies events to jobs that are queued or held; how many of them changed.
+pub(super) async fn end_without_call(
+    tx: &mut Transaction<'static, Sqlite>,
+    unfit: &[Unfit],
+    now: Timestamp,
+) -> Result<u64, StoreError> {
+    if unfit.is_empty() {
+        return Ok(0);
+    }
+    let wanted: Vec<JobId> = unfit.iter().map(|one| one.job).collect();
+    let rows = sqlx::query(WAITING_STATES)
+        .bind(ids(&wanted))
+        .fetch_all(&mut **tx)
+        .await
+        .doing("look for waiting jobs")?;
+    let states: HashMap<i64, JobState> = rows
+        .iter()
+        .filter_map(|row| Some((row.get("id"), JobState::parse(row.get("state"))?)))
+        .collect();
+    let moves: Vec<(&Unfit, JobState)> = unfit
+        .iter()
+        .filter_map(|one| Some((one, states.get(&one.job.0)?.next(one.event).ok()?)))
+        .collect();
+    let ends = moves.iter().filter(|(_, to)| to.is_finished()).count();
+    let mut numbers = take_numbers(tx, ends).await?;
+    let rows: Vec<Value> = moves
+        .iter()
+        .map(|(one, to)| {
+            let seq = if to.is_finished() { numbers.next() } else { None };
+            json!({
+                "job": one.job.0, "state": to.as_str(), "seq": seq,
+                "finished_at": seq.map(|_| now.0), "error_class": one.class, "error": one.error,
+            })
+        })
+        .collect();
+    let done = sqlx::query(END_WITHOUT_CALL)
+        .bind(Value::Array(rows).to_string())
+        .execute(&mut **tx)
+        .await
+        .doing("end jobs")?;
+    Ok(done.rows_affected())
+}
+
+/// Takes the next `count` numbers of the finished sequence.
 pub(super) async fn take_numbers(
     tx: &mut Transaction<'static, Sqlite>,
-    count: i64,
-) -> Result<i64, StoreError> {
-    sqlx::query_scalar(TAKE_NUMBERS)
-        .bind(count)
-        .fetch_one(&mut **tx)
-        .await
-        .doing("number finished jobs")
+    count: usize,
+) -> Result<RangeInclusive<i64>, StoreError> {
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let last = if count == 0 {
+        0
+    } else {
+        sqlx::query_scalar(TAKE_NUMBERS)
+            .bind(count)
+            .fetch_one(&mut **tx)
+            .await
+            .doing("number finished jobs")?
+    };
+    Ok(last - count + 1..=last)
 }
 
 /// Ids as a JSON array, for `json_each`.

@@ -225,14 +225,10 @@ async fn finish(
         }
     }
     let ends = moves.iter().filter(|(_, state)| state.is_finished()).count();
-    let ends = i64::try_from(ends).unwrap_or(i64::MAX);
-    let mut seq = if ends > 0 { take_numbers(tx, ends).await? - ends } else { 0 };
+    let mut numbers = take_numbers(tx, ends).await?;
     let mut states: Vec<StateRow> = Vec::with_capacity(moves.len());
     for (ending, state) in &moves {
-        let number = state.is_finished().then(|| {
-            seq += 1;
-            seq
-        });
+        let number = if state.is_finished() { numbers.next() } else { None };
         states.push(StateRow::of(ending, *state, number, now));
     }
     let done = sqlx::query(FINISH)

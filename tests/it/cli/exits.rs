@@ -3,7 +3,7 @@
 use super::stage::{Stage, said};
 use crate::helper::{FlockHolder, sql};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 
 #[test]
 fn alone_it_shows_its_help_and_fails() {
@@ -42,6 +42,26 @@ fn what_is_not_ours_is_refused_untouched() {
     let said = newer.run(&["status"]);
     assert_eq!(said.code, 78, "{said:?}");
     assert!(said.err.contains("schema version 2000"), "{}", said.err);
+}
+
+/// Where the numbers lie, and where they do not.
+#[test]
+fn a_damaged_file_is_called_so() {
+    for (table, says) in [("attempts", "image is malformed (SQLite's code 11)"), ("jobs", "")] {
+        let stage = Stage::ready();
+        let place = "PRAGMA wal_checkpoint(TRUNCATE);
+            SELECT (rootpage - 1) * 4096 FROM sqlite_master WHERE name = ";
+        let place = sql(&stage.database(), &format!("{place}'{table}';"));
+        let place: u64 = place.lines().last().unwrap().parse().unwrap();
+        let file = fs::OpenOptions::new().write(true).open(stage.database()).unwrap();
+        file.write_all_at(&[0xff; 1000], place).unwrap();
+        let said = stage.run(&["status"]);
+        assert_eq!(said.code, 65, "{said:?}");
+        assert!(said.err.contains("queue.db is damaged. Start no daemon on it"), "{}", said.err);
+        assert!(said.err.contains("docs/operations.md"), "{}", said.err);
+        assert!(said.err.contains(says), "{}", said.err);
+        assert!(said.err.matches("malformed").count() <= 1, "said once: {}", said.err);
+    }
 }
 
 #[test]

@@ -73,6 +73,26 @@ async fn cancelled_jobs_end_wherever_they_wait() {
 }
 
 #[tokio::test]
+async fn each_end_takes_one_number() {
+    let desk = Desk::open().await;
+    let jobs = desk.prompts(4).await;
+    desk.store.edit(&jobs[..2], JobEvent::Hold, false).await.unwrap();
+    desk.store.edit(&jobs[..3], JobEvent::Cancel, false).await.unwrap();
+    assert_eq!(desk.store.sweep(T0, 100).await.unwrap().ended, 3);
+    let gone = Unfit {
+        job: jobs[0],
+        event: JobEvent::Fail,
+        class: "invalid_request".into(),
+        error: "it is no JSON".into(),
+    };
+    let bad = Unfit { job: jobs[3], ..gone.clone() };
+    desk.store.reject(&[gone, bad], T0).await.unwrap();
+    let numbers = "SELECT group_concat(finished_seq) FROM job_state;";
+    assert_eq!(desk.sql(numbers), "1,2,3,4");
+    assert_eq!(desk.store.last_finished().await.unwrap(), 4);
+}
+
+#[tokio::test]
 async fn a_job_may_be_cancelled_as_it_is_inserted() {
     let desk = Desk::open().await;
     desk.sql("INSERT INTO jobs (prompt, cancel_requested) VALUES ('never', 1);");

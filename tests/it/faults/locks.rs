@@ -4,6 +4,7 @@
 use crate::crash::checker::check_end;
 use crate::helper::{Lab, Settings, eventually, needs, pause, python, sqlite3};
 use claudeq::simulator;
+use rustix::process::Signal;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -188,7 +189,7 @@ fn a_running_job_is_nobody_elses() {
     check_end(&lab, &["mine".to_owned()]);
 }
 
-/// A bulk insert of some seconds is no reason not to start.
+/// A bulk insert of some seconds is no reason not to start; nor is a reload meanwhile.
 #[test]
 fn a_start_waits_for_a_lock() {
     needs!("python3");
@@ -197,7 +198,9 @@ fn a_start_waits_for_a_lock() {
     let lock = WriteLock::take(lab.database());
     let mut daemon = lab.spawn(&[]);
     daemon.says("waiting for it");
+    daemon.signal(Signal::HUP);
     lock.release();
+    daemon.says("reloaded");
     lab.until("SELECT count(*) = 3 FROM job_state WHERE state = 'succeeded'");
     assert_eq!(daemon.stop(), 0);
 }
