@@ -9,9 +9,10 @@ use crate::domain::retry::{Before, RetryPolicy, Verdict, rule};
 use crate::domain::time::{Timestamp, Unit};
 use crate::store::{Ending, Lease, Next};
 
-/// The row of a call that is over.
+/// The row of a call that is over; `spared`: see [`Before`].
 pub(super) fn ending(
     finished: &Finished,
+    spared: bool,
     policy: &RetryPolicy,
     now: Timestamp,
     jitter: Unit,
@@ -42,7 +43,7 @@ pub(super) fn ending(
         done_at: reply.done_at,
         headers: reply.headers.clone(),
         response: None,
-        next: next(&reply.outcome, &finished.lease, &policy, now, jitter),
+        next: next(&reply.outcome, before(&finished.lease, spared), &policy, now, jitter),
     };
     match &reply.outcome {
         Outcome::Completed(answer) => {
@@ -96,8 +97,12 @@ pub(super) fn abandoned(
         done_at: now,
         headers: None,
         response: None,
-        next: next(&outcome, lease, &policy, now, jitter),
+        next: next(&outcome, before(lease, false), &policy, now, jitter),
     }
+}
+
+fn before(lease: &Lease, spared: bool) -> Before {
+    Before { calls: lease.attempts, counted: lease.counted_attempts, spared }
 }
 
 fn own_policy(policy: &RetryPolicy, max_attempts: Option<u32>) -> RetryPolicy {
@@ -106,7 +111,7 @@ fn own_policy(policy: &RetryPolicy, max_attempts: Option<u32>) -> RetryPolicy {
 
 fn next(
     outcome: &Outcome,
-    lease: &Lease,
+    before: Before,
     policy: &RetryPolicy,
     now: Timestamp,
     jitter: Unit,
@@ -132,7 +137,6 @@ fn next(
         }
         Outcome::Failed(failure) | Outcome::Unknown(failure) => failure,
     };
-    let before = Before { calls: lease.attempts, counted: lease.counted_attempts };
     let ruling = rule(outcome, before, policy, now, jitter);
     let (event, at) = match ruling.map(|ruling| ruling.verdict) {
         Some(Verdict::RetryAt(at)) => (JobEvent::Requeue, Some(at)),

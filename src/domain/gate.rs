@@ -19,6 +19,8 @@ const ENOUGH: usize = 10;
 const COOL_DOWN: Millis = Millis::from_secs(5);
 /// Its longest.
 const COOL_DOWN_MAX: Millis = Millis::from_secs(120);
+/// For so long it is believed to be the provider that fails the probes, and not the jobs.
+const OUTAGE_MAX: Millis = Millis::from_secs(6 * 3_600);
 /// A provider's wish to wait is taken for at most this.
 pub const RETRY_AFTER_MAX: Millis = Millis::HOUR;
 /// After a pause, the next probe waits this long for the first.
@@ -81,6 +83,8 @@ pub struct Gate {
     shut: Option<Shut>,
     recent: VecDeque<(Timestamp, bool)>,
     failed_probes: u32,
+    /// Since when the provider has given no answer, while it is shut for that.
+    ailing_since: Option<Timestamp>,
     opened_at: Option<Timestamp>,
 }
 
@@ -141,6 +145,7 @@ impl Gate {
         if self.is_probe(sent_at) {
             self.shut = None;
             self.failed_probes = 0;
+            self.ailing_since = None;
             self.recent.clear();
         }
         self.note(now, true);
@@ -150,11 +155,10 @@ impl Gate {
     pub fn failed(&mut self, sent_at: Timestamp, jitter: Unit, now: Timestamp) {
         self.note(now, false);
         match self.shut {
-            Some(shut) if self.is_probe(sent_at) => {
+            Some(_) if self.is_probe(sent_at) => {
                 self.failed_probes = self.failed_probes.saturating_add(1);
-                let wait = self.cool_down(jitter);
                 self.shut = None;
-                self.shut(shut.why, now, Some(now + wait));
+                self.cool(jitter, now);
             }
             Some(_) => {}
             None if self.is_ailing() => self.cool(jitter, now),
@@ -178,6 +182,13 @@ impl Gate {
         self.shut.is_some_and(|shut| sent_at >= shut.since && shut.probe_out.is_some())
     }
 
+    /// Whether a call that was sent then may fail at the provider without a word against its job:
+    /// it is the probe of one that has ailed for some hours at the most.
+    pub fn spares(&self, sent_at: Timestamp, now: Timestamp) -> bool {
+        let ails = self.ailing_since.is_some_and(|since| now.since(since) < OUTAGE_MAX);
+        ails && self.is_probe(sent_at)
+    }
+
     /// A probe came back without news about the provider (broken off, never sent).
     pub fn probe_lost(&mut self, sent_at: Timestamp) {
         if let Some(shut) = &mut self.shut
@@ -190,6 +201,7 @@ impl Gate {
     /// Shuts it as an earlier daemon left it.
     pub fn restore(&mut self, why: Closed, until: Option<Timestamp>, now: Timestamp) {
         self.shut = Some(Shut { since: now, until, why, probe_out: None });
+        self.ailing_since = (why == Closed::Provider).then_some(now);
         self.ask_again(now);
     }
 
@@ -216,6 +228,7 @@ impl Gate {
     fn cool(&mut self, jitter: Unit, now: Timestamp) {
         let wait = self.cool_down(jitter);
         self.recent.clear();
+        self.ailing_since.get_or_insert(now);
         self.shut(Closed::Provider, now, Some(now + wait));
     }
 
@@ -383,6 +396,36 @@ mod tests {
         pause.restore(Closed::Pause, Some(at(90)), T0);
         assert_eq!(breaker.passage(T0), Passage::Probe);
         assert!(matches!(pause.passage(T0), Passage::Shut { .. }));
+    }
+
+    #[test]
+    fn probes_of_an_ailing_provider_spare_their_jobs_for_some_hours() {
+        let mut gate = Gate::default();
+        for _ in 0..10 {
+            assert!(!gate.spares(T0, T0), "no probe");
+            gate.failed(T0, NO_JITTER, T0);
+        }
+        assert!(!gate.spares(T0, at(1)), "one that was under way");
+        let mut now = at(5);
+        while now.since(T0) < OUTAGE_MAX {
+            gate.passed(now);
+            assert!(gate.spares(now, now), "{now}");
+            gate.failed(now, NO_JITTER, now);
+            now = now + COOL_DOWN_MAX;
+        }
+        gate.passed(now);
+        assert!(!gate.spares(now, now), "by now it may be the jobs");
+        gate.succeeded(now, now);
+        assert!(!gate.spares(now, now));
+
+        // A 429's pause says that the provider works; a probe that fails otherwise ends that.
+        let mut gate = Gate::default();
+        gate.rate_limited(Some(Millis::SECOND), NO_JITTER, T0);
+        gate.passed(at(1));
+        assert!(!gate.spares(at(1), at(1)));
+        gate.failed(at(1), NO_JITTER, at(1));
+        gate.passed(at(20));
+        assert!(gate.spares(at(20), at(20)));
     }
 
     #[test]

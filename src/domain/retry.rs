@@ -1,7 +1,7 @@
 //! What becomes of a job whose attempt gave no answer.
 //!
 //! Invariant: limits, pauses, overload, spend limits, rejected keys, shutdowns and calls that did
-//! not reach the API never use up an attempt.
+//! not reach the API never use up an attempt, nor do the probes of a provider that ails.
 
 use super::attempt::{Failure, FailureKind, Outcome};
 use super::gate::{RETRY_AFTER_MAX, spread};
@@ -74,6 +74,9 @@ pub struct Before {
     pub calls: u32,
     /// Those that count against `max_attempts`.
     pub counted: u32,
+    /// Whether this one was the probe of a provider that ails: that it failed says nothing of the
+    /// job (see [`Gate::spares`](super::gate::Gate::spares)).
+    pub spared: bool,
 }
 
 /// Rules on an attempt that gave no answer.
@@ -126,6 +129,11 @@ fn failed(
         | FailureKind::Interrupted => Ruling { verdict: Verdict::Requeue, counts: false },
         FailureKind::Overloaded { retry_after } => {
             let wait = at_least(policy.backoff.delay(1, jitter), *retry_after);
+            Ruling { verdict: Verdict::RetryAt(now + wait), counts: false }
+        }
+        FailureKind::Transient { retry_after } if before.spared => {
+            let wait = policy.backoff.delay(before.calls.saturating_add(1), jitter);
+            let wait = at_least(wait, *retry_after);
             Ruling { verdict: Verdict::RetryAt(now + wait), counts: false }
         }
         FailureKind::Transient { retry_after } => {
@@ -183,7 +191,7 @@ mod tests {
     }
 
     fn rule_on(outcome: &Outcome, counted: u32) -> Ruling {
-        let before = Before { calls: counted, counted };
+        let before = Before { calls: counted, counted, spared: false };
         rule(outcome, before, &POLICY, NOW, Unit::ZERO).unwrap()
     }
 
@@ -201,6 +209,22 @@ mod tests {
             assert!(!ruling.counts, "{kind:?}");
             assert_ne!(ruling.verdict, Verdict::GiveUp, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn a_failed_probe_says_nothing_of_its_job_while_the_provider_ails() {
+        let transient = fail(FailureKind::Transient { retry_after: None });
+        let before = Before { calls: 40, counted: 2, spared: true };
+        let ruling = rule(&transient, before, &POLICY, NOW, Unit::ZERO).unwrap();
+        assert_eq!(ruling.verdict, Verdict::RetryAt(NOW + Millis::MINUTE));
+        assert!(!ruling.counts);
+        // It may have been billed: that must end.
+        let Outcome::Failed(failure) = transient else { panic!() };
+        let ruling = rule(&Outcome::Unknown(failure), before, &POLICY, NOW, Unit::ZERO).unwrap();
+        assert_eq!(ruling, Ruling { verdict: Verdict::GiveUp, counts: true });
+        let permanent = fail(FailureKind::Permanent);
+        let ruling = rule(&permanent, before, &POLICY, NOW, Unit::ZERO).unwrap();
+        assert_eq!(ruling, Ruling { verdict: Verdict::GiveUp, counts: true });
     }
 
     #[test]
@@ -231,7 +255,7 @@ mod tests {
     fn what_did_not_reach_the_api_is_asked_less_and_less_often() {
         let lost = fail(FailureKind::NotReached);
         for (calls, secs) in [(0, 1), (1, 2), (3, 8), (40, 60)] {
-            let before = Before { calls, counted: 0 };
+            let before = Before { calls, ..Before::default() };
             let ruling = rule(&lost, before, &POLICY, NOW, Unit::ZERO).unwrap();
             assert_eq!(ruling.verdict, Verdict::RetryAt(NOW + Millis::from_secs(secs)), "{calls}");
         }

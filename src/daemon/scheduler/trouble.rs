@@ -62,8 +62,8 @@ impl Scheduler {
         let retry = &self.config.retry;
         let entropy = &self.context.entropy;
         let finished = std::mem::take(&mut self.finished);
-        let rows: Vec<Ending> =
-            finished.iter().map(|one| ending(one, retry, now, entropy.unit())).collect();
+        let row = |one| ending(one, false, retry, now, entropy.unit());
+        let rows: Vec<Ending> = finished.iter().map(row).collect();
         self.spool(&rows);
         for one in &finished {
             self.flights.remove(&one.lease.attempt);

@@ -34,11 +34,12 @@ impl Closing {
         let mut endings = Vec::with_capacity(finished.len());
         for one in &finished {
             let jitter = context.entropy.unit();
-            let mut ending = ending(one, &books.config.retry, now, jitter);
             let call = &one.lease.reservation;
             let job = one.lease.job;
-            let probed =
-                ledger.gate(&call.pool).is_some_and(|gate| gate.is_probe(call.reserved_at));
+            let gate = ledger.gate(&call.pool);
+            let probed = gate.is_some_and(|gate| gate.is_probe(call.reserved_at));
+            let spared = gate.is_some_and(|gate| gate.spares(call.reserved_at, now));
+            let mut ending = ending(one, spared, &books.config.retry, now, jitter);
             ledger.end(job, call, &one.reply, &ending.settlement, jitter, now);
             ledger.learn_size(job, call, lesson(one, &ending).as_ref(), now);
             if let Some(gate) = ledger.gate(&call.pool).filter(|_| probed) {

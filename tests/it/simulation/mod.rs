@@ -4,6 +4,7 @@
 //! A failing round is repeated by its seed, which every message names.
 
 mod order;
+mod outage;
 mod rounds;
 
 use crate::world::World;
