@@ -5,6 +5,7 @@
 mod books;
 mod executor;
 pub mod forecast;
+mod gates;
 mod notify;
 mod pace;
 mod reaper;
@@ -176,6 +177,7 @@ async fn begin(options: &Options) -> Result<(Context, Books, Spool), DaemonError
         patiently(async || reaper::recover(&context, &config, &spooled).await).await?;
     spool.set_aside(&strange).map_err(unusable)?;
     spool.clear();
+    gates::tell(&gates::left_shut(&ledger), &[], now);
     Ok((context, Books::new(config, ledger), spool))
 }
 

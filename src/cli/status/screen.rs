@@ -256,7 +256,7 @@ fn gate_sentence(gate: &GateRow, view: &View) -> String {
     let why = match Closed::parse(&gate.reason) {
         Some(Closed::Pause) => format!("{whose} is paused by a 429"),
         Some(Closed::Provider) => {
-            format!("{whose} is paused: too many calls failed at the provider")
+            return format!("{}{}", ailing(whose, view), next_try(gate.until, view.now));
         }
         Some(Closed::Account) => format!("{whose} is parked: its spend limit is reached"),
         Some(Closed::Key) => {
@@ -269,6 +269,28 @@ fn gate_sentence(gate: &GateRow, view: &View) -> String {
         None => format!("{whose} is closed ({})", gate.reason),
     };
     format!("{why}{}", until(gate.until, view.now))
+}
+
+/// A gate does not say whether calls failed there or did not get there: those that wait do.
+fn ailing(whose: &str, view: &View) -> String {
+    const UNREACHED: [&str; 3] = ["connection", "redirect", "not_the_api"];
+    let host = host_of(&view.base_url);
+    let met = view.retries.first().map(|class| class.error_class.as_str());
+    if met.is_some_and(|class| UNREACHED.contains(&class)) {
+        return format!("{whose} cannot reach the API at {host}");
+    }
+    format!("{whose} waits: too many calls to {host} failed")
+}
+
+fn next_try(until: Option<Timestamp>, now: Timestamp) -> String {
+    match until {
+        Some(at) if at > now => format!(
+            "; next try {} (in {})",
+            calendar::local_clock(at, now),
+            format::span(at.since(now).0)
+        ),
+        _ => "; the next try is due".to_owned(),
+    }
 }
 
 fn until(until: Option<Timestamp>, now: Timestamp) -> String {

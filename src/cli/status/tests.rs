@@ -256,13 +256,22 @@ fn troubled() -> View {
 }
 
 #[test]
+fn a_provider_that_is_not_reached_is_said_to_be() {
+    let mut view = troubled();
+    view.gates[1].until = Some(after(12_000));
+    view.retries = classes(&[("connection", 30), ("timeout", 2)]);
+    let text = shown(&view, &Screen::plain(100));
+    assert!(text.contains("opus-5 cannot reach the API at api.anthropic.com; next try "), "{text}");
+}
+
+#[test]
 fn trouble_is_said_in_sentences() {
     let text = shown(&troubled(), &Screen::plain(100));
     for sentence in [
         "  Trouble   the database cannot be written: disk full",
         "  Locked    process 777 holds the write lock: nobody else can write",
         "  Closed    the API key was rejected: put a valid one in place, then kill -HUP 4121",
-        "opus-5 is paused: too many calls failed at the provider, a probe is due",
+        "opus-5 waits: too many calls to api.anthropic.com failed; the next try is due",
         "sonnet-5-5 is paused by a 429 until ",
         "(in 12 s)",
         "  Paused    nightly   claudeq resume nightly",

@@ -2,6 +2,7 @@
 
 use crate::daemon::books::{Books, Context};
 use crate::daemon::executor::Finished;
+use crate::daemon::gates::{self, Change};
 use crate::daemon::snapshot::{estimates, snapshots};
 use crate::daemon::turn::Done;
 use crate::daemon::writer::{ending, give_way};
@@ -20,6 +21,8 @@ pub(super) struct Closing {
     pub(super) endings: Vec<Ending>,
     pub(super) ledger: Ledger,
     pub(super) shares: Shares,
+    gates: Vec<Change>,
+    now: Timestamp,
 }
 
 impl Closing {
@@ -51,7 +54,8 @@ impl Closing {
             shares.end(&call.queue, &call.pool, expected, actual);
             endings.push(ending);
         }
-        Closing { finished, endings, ledger, shares }
+        let gates = gates::changes(&books.ledger, &ledger);
+        Closing { finished, endings, ledger, shares, gates, now }
     }
 
     /// The rows of a ledger in which these calls have ended, and calls of other pools begun.
@@ -78,6 +82,7 @@ impl Closing {
         done.fenced |= settled.fenced;
         done.ended.extend(settled.finished.iter().map(|(_, state)| *state));
         warn_of_pages(&self.finished);
+        gates::tell(&self.gates, &self.finished, self.now);
         for (one, ending) in self.finished.iter().zip(&self.endings) {
             books.open.remove(&one.lease.attempt);
             books.stale |= ending.next.event == JobEvent::Requeue;
@@ -136,12 +141,21 @@ fn warn_of_pages(finished: &[Finished]) {
         Outcome::Failed(failure)
             if failure.kind == FailureKind::NotReached && one.reply.http_status.is_some() =>
         {
-            Some(failure.message.escape_debug())
+            Some(&failure.message)
         }
         _ => None,
     });
     if let Some(message) = page {
         tracing::warn!("what answers is not the Claude API, jobs stay queued: {message}");
+    }
+}
+
+/// What follows for its job, as people say it.
+fn fate(event: JobEvent) -> &'static str {
+    match event {
+        JobEvent::Requeue => "the job is queued again",
+        JobEvent::Hold => "the job is held",
+        _ => "the job has failed",
     }
 }
 
@@ -155,9 +169,9 @@ fn tell(finished: &Finished, ending: &Ending) {
             attempt = finished.lease.attempt.0,
             class = %failure.class,
             status = finished.reply.http_status,
-            then = ?ending.next.event,
-            "no answer: {}",
-            failure.message.escape_debug()
+            "no answer, {}: {}",
+            fate(ending.next.event),
+            failure.message
         ),
     }
 }

@@ -64,10 +64,20 @@ fn a_network_that_is_away_costs_nothing_and_ends_no_job() {
     assert_eq!(classes, ["connection"]);
     let tried = lab.number("SELECT count(*) FROM attempts");
     assert!(tried <= 9, "{tried} connections tried in some seconds");
+    let log = daemon.log();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("WARN")).collect();
+    let [warning] = warnings[..] else { panic!("not once:\n{log}") };
+    for part in ["sonnet-5-5 is shut", "could not connect to 127.0.0.1:", "the next try is at 2"] {
+        assert!(warning.contains(part), "{part}: {warning}");
+    }
+    assert!(log.contains("INFO no answer, the job is queued again: could not connect"), "{log}");
+    let shown = lab.claudeq(&["status"]).out;
+    assert!(shown.contains("sonnet-5-5 cannot reach the API at 127.0.0.1:"), "{shown}");
     assert!(daemon.ended().is_none(), "until-empty has work left");
     assert_eq!(daemon.stop(), 8, "not all is done");
 
     assert_eq!(lab.until_empty(), 0);
+    assert!(lab.logs().contains("INFO sonnet-5-5 is open again"), "{}", lab.logs());
     assert_eq!(lab.states(), "succeeded 30");
     check_end(&lab, &[]);
 }
