@@ -40,6 +40,19 @@ fn backup_and_restore() {
     assert_eq!(keys, ["before", "later"]);
 }
 
+/// A producer's leavings, and the daemon that clears them away.
+#[test]
+fn a_daemon_that_stops_leaves_one_file_of_the_database() {
+    needs!("sqlite3");
+    let lab = Lab::new(simulator::Config::default(), &Settings::default());
+    let beside = ["queue.db-wal", "queue.db-shm"].map(|name| lab.dir().join(name));
+    let (daemon, open) = (lab.start(), lab.watch());
+    assert!(beside.iter().all(|file| file.exists()), "while it is open");
+    drop(open);
+    assert_eq!(daemon.stop(), 0);
+    assert!(!beside.iter().any(|file| file.exists()), "after its end");
+}
+
 #[test]
 fn a_group_has_the_modes_that_are_named() {
     let folder = tempfile::tempdir().unwrap();
