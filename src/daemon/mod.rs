@@ -136,7 +136,7 @@ async fn begin(options: &Options) -> Result<(Context, Books, Spool), DaemonError
     let config = Arc::new(options.config.clone());
     let store = open(&config).await?;
     let id = store.database_id().await?;
-    let mut spool = Spool::open(&config.database, id).map_err(DaemonError::Spool)?;
+    let mut spool = Spool::open(store.real_path(), id).map_err(DaemonError::Spool)?;
     let spooled = spool.read().map_err(DaemonError::Spool)?;
     let known = store.last_time().await?;
     let finished_before = store.last_finished().await?;

@@ -5,7 +5,7 @@ use crate::crash::checker::check_end;
 use crate::helper::{Lab, Settings, eventually, needs, pause, python, sqlite3};
 use claudeq::simulator;
 use rustix::process::Signal;
-use std::io::{BufRead as _, BufReader};
+use std::io::{Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -16,21 +16,40 @@ pub(super) struct WriteLock(Child);
 impl WriteLock {
     /// Returns once the lock is held.
     pub(super) fn take(database: &Path) -> WriteLock {
+        WriteLock::prepare(database).now()
+    }
+
+    /// Starts the process, which takes long on a busy machine; it holds nothing yet.
+    pub(super) fn prepare(database: &Path) -> WriteLock {
         const HOLD: &str = "import sqlite3, sys\n\
              db = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)\n\
              db.execute('PRAGMA wal_autocheckpoint=0')\n\
+             print('ready', flush=True)\n\
+             sys.stdin.readline()\n\
              db.execute('BEGIN IMMEDIATE')\n\
              db.execute(\"INSERT INTO jobs (key, prompt) VALUES ('never', 'x')\")\n\
              print('held', flush=True)\n\
              sys.stdin.read()\n";
         let mut command = Command::new("python3");
         command.args(["-c", HOLD]).arg(database).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("these tests need the program python3");
-        let mut line = String::new();
-        let out = child.stdout.take().expect("its output is a pipe");
-        BufReader::new(out).read_line(&mut line).expect("it can be read");
-        assert_eq!(line, "held\n", "the lock was not to be had");
-        WriteLock(child)
+        let mut this = WriteLock(command.spawn().expect("these tests need the program python3"));
+        this.says("ready\n");
+        this
+    }
+
+    /// Takes the lock; returns once it is held.
+    pub(super) fn now(mut self) -> WriteLock {
+        let stdin = self.0.stdin.as_mut().expect("its input is a pipe");
+        stdin.write_all(b"now\n").expect("it listens");
+        self.says("held\n");
+        self
+    }
+
+    fn says(&mut self, what: &str) {
+        let out = self.0.stdout.as_mut().expect("its output is a pipe");
+        let mut said = vec![0; what.len()];
+        out.read_exact(&mut said).expect("it can be read");
+        assert_eq!(String::from_utf8_lossy(&said), what);
     }
 
     pub(super) fn pid(&self) -> u32 {
