@@ -155,7 +155,7 @@ async fn begin(options: &Options) -> Result<(Context, Books, Spool), DaemonError
         |source| DaemonError::Spool { what: spool::unusable(&config.database, &source), source };
     // Not before the first write: a daemon that may not write leaves no file to others.
     let id = store.database_id().await?;
-    let opened = Spool::open(&config.database, id)
+    let opened = Spool::open(store.real_path(), id)
         .and_then(|mut spool| spool.read().map(|spooled| (spool, spooled)));
     let (mut spool, spooled) = match opened {
         Ok(opened) => opened,

@@ -149,7 +149,7 @@ impl Scheduler {
 
     /// Runs until the work is done or somebody stops it.
     pub(super) async fn run(mut self, mut signals: Signals) -> Result<Ended, DaemonError> {
-        let watch = CommitWatch::new(self.context.store.path());
+        let watch = CommitWatch::new(self.context.store.real_path());
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.notifier.ready();

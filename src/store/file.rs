@@ -22,6 +22,8 @@ const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 #[derive(Debug)]
 pub struct DatabaseFile {
     path: PathBuf,
+    /// Without links: SQLite's other files lie beside this one.
+    real: PathBuf,
     file: ManuallyDrop<File>,
     /// Whether the daemon's lock was taken through this descriptor.
     is_ours: AtomicBool,
@@ -75,6 +77,7 @@ impl DatabaseFile {
     fn checked(path: &Path, file: File) -> Result<DatabaseFile, StoreError> {
         let this = DatabaseFile {
             path: path.to_owned(),
+            real: path.canonicalize().unwrap_or_else(|_| path.to_owned()),
             file: ManuallyDrop::new(file),
             is_ours: AtomicBool::new(false),
         };
@@ -108,6 +111,11 @@ impl DatabaseFile {
             ])
         };
         check_identity(&self.path, i64::from(at(68)), i64::from(at(60)))
+    }
+
+    /// Where it really lies, whatever links led to it.
+    pub fn real_path(&self) -> &Path {
+        &self.real
     }
 
     fn foreign(&self, found: &str) -> StoreError {
@@ -186,7 +194,7 @@ impl DatabaseFile {
     /// Who holds SQLite's write lock: the WAL index's byte 120, in `/proc/locks`
     /// (<https://www.sqlite.org/walformat.html#wal_locks>).
     pub fn writer(&self) -> Option<u32> {
-        let mut shm = self.path.clone().into_os_string();
+        let mut shm = self.real.clone().into_os_string();
         shm.push("-shm");
         let file = FileId::of(&std::fs::metadata(shm).ok()?);
         let locks = std::fs::read_to_string("/proc/locks").ok()?;

@@ -127,9 +127,14 @@ impl Store {
         Ok(store)
     }
 
-    /// Where it lies.
+    /// Where it lies, as it was named.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where it lies, whatever links led to it: what belongs to it is there as well.
+    pub fn real_path(&self) -> &Path {
+        self.file.real_path()
     }
 
     /// Whether a daemon runs on it.

@@ -5,25 +5,26 @@ use crate::crash::checker::check_end;
 use crate::helper::{Lab, Settings, eventually, needs, pause, python, sqlite3};
 use claudeq::simulator;
 use rustix::process::Signal;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 /// Another process inside a write transaction.
-pub(super) struct WriteLock(Child, BufReader<ChildStdout>);
+pub(super) struct WriteLock(Child);
 
 impl WriteLock {
     /// Returns once the lock is held.
     pub(super) fn take(database: &Path) -> WriteLock {
-        WriteLock::prepare(database).hold()
+        WriteLock::prepare(database).now()
     }
 
-    /// A process that could hold the lock: to start one takes longer than some moments last.
+    /// Starts the process, which takes long on a busy machine; it holds nothing yet.
     pub(super) fn prepare(database: &Path) -> WriteLock {
         const HOLD: &str = "import sqlite3, sys\n\
              db = sqlite3.connect(sys.argv[1], timeout=30, isolation_level=None)\n\
              db.execute('PRAGMA wal_autocheckpoint=0')\n\
+             print('ready', flush=True)\n\
              sys.stdin.readline()\n\
              db.execute('BEGIN IMMEDIATE')\n\
              db.execute(\"INSERT INTO jobs (key, prompt) VALUES ('never', 'x')\")\n\
@@ -31,19 +32,24 @@ impl WriteLock {
              sys.stdin.read()\n";
         let mut command = Command::new("python3");
         command.args(["-c", HOLD]).arg(database).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("these tests need the program python3");
-        let out = child.stdout.take().expect("its output is a pipe");
-        WriteLock(child, BufReader::new(out))
+        let mut this = WriteLock(command.spawn().expect("these tests need the program python3"));
+        this.says("ready\n");
+        this
     }
 
-    /// Returns once the lock is held.
-    pub(super) fn hold(mut self) -> WriteLock {
+    /// Takes the lock; returns once it is held.
+    pub(super) fn now(mut self) -> WriteLock {
         let stdin = self.0.stdin.as_mut().expect("its input is a pipe");
-        stdin.write_all(b"hold\n").expect("it listens");
-        let mut line = String::new();
-        self.1.read_line(&mut line).expect("it can be read");
-        assert_eq!(line, "held\n", "the lock was not to be had");
+        stdin.write_all(b"now\n").expect("it listens");
+        self.says("held\n");
         self
+    }
+
+    fn says(&mut self, what: &str) {
+        let out = self.0.stdout.as_mut().expect("its output is a pipe");
+        let mut said = vec![0; what.len()];
+        out.read_exact(&mut said).expect("it can be read");
+        assert_eq!(String::from_utf8_lossy(&said), what);
     }
 
     pub(super) fn pid(&self) -> u32 {

@@ -12,35 +12,40 @@ fn settings() -> Settings {
     Settings { max_in_flight: CALLS, max_attempts: 1, ..Settings::default() }
 }
 
-/// A daemon with all its calls out, each held back by `fault`, and more jobs waiting.
-fn busy(settings: &Settings, fault: &str) -> (Lab, Daemon) {
-    let lab = twenty_jobs(settings, fault);
-    let daemon = all_out(&lab);
-    (lab, daemon)
-}
-
-fn twenty_jobs(settings: &Settings, fault: &str) -> Lab {
+fn lab(settings: &Settings, fault: &str) -> Lab {
     let lab = Lab::new(simulator::Config { speed: 50.0, ..Default::default() }, settings);
     lab.insert_many("k", 20, &format!("[[out=10]] [[fault={fault},times=1]]"));
     lab
 }
 
-fn all_out(lab: &Lab) -> Daemon {
-    let daemon = lab.start();
-    // The answers are made at once and then held back.
+/// The answers are made at once and then held back.
+fn all_calls_out(lab: &Lab) {
     eventually("all calls out", || {
         (lab.simulator().stats().requests >= u64::from(CALLS)).then_some(())
     });
-    daemon
 }
 
-/// All calls are out, and then somebody locks the database, before the first of them ends.
-fn busy_and_locked(settings: &Settings) -> (Lab, Daemon, WriteLock) {
-    let lab = twenty_jobs(settings, "stall,stall_ms=2000");
-    let lock = WriteLock::prepare(lab.database());
-    let daemon = all_out(&lab);
-    (lab, daemon, lock.hold())
+/// A daemon with all its calls out, each held back by `fault`, and more jobs waiting.
+fn busy(settings: &Settings, fault: &str) -> (Lab, Daemon) {
+    let lab = lab(settings, fault);
+    let daemon = lab.start();
+    all_calls_out(&lab);
+    (lab, daemon)
 }
+
+/// A daemon as [`busy`], whose answers find the database locked.
+fn busy_and_locked(lab: &Lab, args: &[&str]) -> (Daemon, WriteLock) {
+    let lock = WriteLock::prepare(lab.database());
+    let mut daemon = lab.spawn(args);
+    daemon.works();
+    all_calls_out(lab);
+    let lock = lock.now();
+    daemon.says(&format!("the database is locked by process {}", lock.pid()));
+    (daemon, lock)
+}
+
+/// How the answers of such a daemon are held back.
+const STALL: &str = "stall,stall_ms=1500";
 
 #[test]
 fn sigterm_lets_calls_end_and_starts_none() {
@@ -121,9 +126,8 @@ fn calls_are_broken_off_when_the_grace_is_over() {
 fn results_that_the_database_cannot_take_are_spooled_and_come_in_once() {
     needs!("sqlite3");
     needs!("python3");
-    let settings = Settings { shutdown_grace: "3s", ..settings() };
-    let (lab, mut daemon, lock) = busy_and_locked(&settings);
-    daemon.says(&format!("the database is locked by process {}", lock.pid()));
+    let lab = lab(&Settings { shutdown_grace: "2s", ..settings() }, STALL);
+    let (daemon, lock) = busy_and_locked(&lab, &[]);
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.end(), 0);
     assert_eq!(lab.states(), "queued 12, running 8", "nothing could be written");
@@ -141,8 +145,8 @@ fn results_that_the_database_cannot_take_are_spooled_and_come_in_once() {
 
 /// A daemon that was killed with all its results in the spool.
 fn killed_with_a_full_spool() -> Lab {
-    let (lab, mut daemon, lock) = busy_and_locked(&settings());
-    daemon.says("the database is locked by process");
+    let lab = lab(&settings(), STALL);
+    let (daemon, lock) = busy_and_locked(&lab, &[]);
     eventually("all results in the spool", || {
         (lines_of(&lab, "queue.db-spool") == CALLS as usize).then_some(())
     });
@@ -196,4 +200,24 @@ fn a_spool_survives_a_kill() {
     assert_eq!(lab.simulator().stats().requests, 20, "no call was repeated");
     assert!(spooled().iter().all(|byte| *byte == 0), "the spool is empty again");
     check_end(&lab, &[]);
+}
+
+/// Whatever name the database went by, what belongs to it lies beside it.
+#[test]
+fn a_spool_is_found_through_a_link() {
+    needs!("sqlite3");
+    needs!("python3");
+    let lab = lab(&settings(), STALL);
+    std::fs::create_dir(lab.dir().join("links")).expect("a directory can be made");
+    let link = lab.dir().join("links/queue.db");
+    std::os::unix::fs::symlink(lab.database(), &link).expect("a link can be made");
+    let (daemon, lock) = busy_and_locked(&lab, &["--db", link.to_str().expect("a plain path")]);
+    eventually("all results in the spool", || {
+        (lines_of(&lab, "queue.db-spool") == CALLS as usize).then_some(())
+    });
+    daemon.kill();
+    lock.release();
+    assert_eq!(lab.until_empty(), 0);
+    assert_eq!(lab.simulator().stats().requests, 20, "no call was repeated");
+    assert_eq!(lab.states(), "succeeded 20");
 }
