@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::domain::job::AttemptId;
 use crate::domain::reason::Reason;
 use crate::domain::time::{Millis, Timestamp};
+use crate::store::Outlook;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -272,10 +273,10 @@ impl Scheduler {
             return Err(DaemonError::Fenced);
         }
         self.held_back = (done.first_held, done.held_back);
-        if let Some((counts, timed)) = done.counts {
+        if let Some(left) = done.left {
             self.counted_at = now;
-            self.remaining = counts.queued + counts.running;
-            if let Some(end) = self.all_done(&counts, timed, done.all_looked_at) {
+            self.remaining = left.queued + left.running;
+            if let Some(end) = self.all_done(left, done.all_looked_at) {
                 return Ok(Some(end));
             }
         }
@@ -298,22 +299,16 @@ impl Scheduler {
 
     /// `--until-empty`: whether nothing runs and nothing can become due without a person.
     /// Whether a job has failed is looked up at the very end.
-    fn all_done(
-        &self,
-        counts: &crate::store::Counts,
-        timed: i64,
-        all_looked_at: bool,
-    ) -> Option<Ended> {
+    fn all_done(&self, left: Outlook, all_looked_at: bool) -> Option<Ended> {
         let busy = !self.flights.is_empty() || !self.finished.is_empty() || self.look;
-        if !self.options.until_empty || busy || counts.running > 0 {
+        if !self.options.until_empty || busy || left.running > 0 {
             return None;
         }
-        if counts.queued == 0 {
-            let held = counts.held > 0;
-            return Some(Ended::Empty { failed: false, stuck: held });
+        if left.queued == 0 {
+            return Some(Ended::Empty { failed: false, stuck: left.held });
         }
         let waits: usize = self.held_back.1.values().sum();
-        let stuck = timed == 0
+        let stuck = !left.timed
             && waits > 0
             && all_looked_at
             && self.held_back.1.keys().all(|reason| reason.needs_a_person());
