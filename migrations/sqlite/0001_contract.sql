@@ -45,6 +45,9 @@ CREATE TABLE jobs (
   CHECK (cancel_requested IN (0, 1, 2))
 );
 
+-- Of jobs that were deleted before their first call; those of the others stand in attempts.
+CREATE TABLE deleted_ids (id INTEGER PRIMARY KEY);
+
 -- What the daemon and the command line write. ------------------------------------------------
 
 CREATE TABLE job_state (
@@ -290,9 +293,11 @@ CREATE TRIGGER jobs_refuse BEFORE INSERT ON jobs BEGIN
       WHERE same.id = NEW.id
         AND (same.prompt IS NOT NEW.prompt OR same.request IS NOT NEW.request
           OR same.queue <> NEW.queue OR same.key IS NOT NEW.key));
+  -- A daemon may have read the other one's prompt already.
   SELECT RAISE(ABORT, 'jobs.id: a deleted job had this id; ids are never used again')
     WHERE NEW.id <> -1
-      AND EXISTS (SELECT 1 FROM attempts WHERE job_id = NEW.id)
+      AND (EXISTS (SELECT 1 FROM deleted_ids WHERE id = NEW.id)
+        OR EXISTS (SELECT 1 FROM attempts WHERE job_id = NEW.id))
       AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = NEW.id);
   -- The same job twice does nothing.
   SELECT RAISE(IGNORE)
@@ -337,6 +342,8 @@ END;
 
 CREATE TRIGGER jobs_forget AFTER DELETE ON jobs BEGIN
   DELETE FROM job_state WHERE id = OLD.id;
+  INSERT INTO deleted_ids (id)
+    SELECT OLD.id WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE job_id = OLD.id);
 END;
 
 -- What a consumer reads. -----------------------------------------------------------------------

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 
 /// The provider takes no larger body.
-const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
+pub(crate) const BODY_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Nor more messages in one.
 const MESSAGES_MAX: usize = 100_000;
 /// As for the column: far above any model, and far below what sums could not hold.

@@ -19,7 +19,7 @@ use crate::config::Config;
 use crate::domain::job::AttemptId;
 use crate::domain::reason::Reason;
 use crate::domain::time::{Millis, Timestamp};
-use crate::store::Counts;
+use crate::store::Outlook;
 use peek::Peek;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -296,10 +296,10 @@ impl Scheduler {
             return Err(DaemonError::Fenced);
         }
         self.held_back = (done.first_held, done.held_back);
-        if let Some((counts, timed)) = done.counts {
+        if let Some(left) = done.left {
             self.counted_at = now;
-            self.remaining = counts.queued + counts.running;
-            if let Some(end) = self.all_done(&counts, timed, done.all_looked_at) {
+            self.remaining = left.queued + left.running;
+            if let Some(end) = self.all_done(left, done.all_looked_at) {
                 return Ok(Some(end));
             }
         }
@@ -322,17 +322,16 @@ impl Scheduler {
 
     /// `--until-empty`: whether nothing runs and nothing can become due without a person.
     /// Whether a job has failed is looked up at the very end.
-    fn all_done(&self, counts: &Counts, timed: i64, all_looked_at: bool) -> Option<Ended> {
+    fn all_done(&self, left: Outlook, all_looked_at: bool) -> Option<Ended> {
         let busy = !self.flights.is_empty() || !self.finished.is_empty() || self.look;
-        if !self.options.until_empty || busy || counts.running > 0 {
+        if !self.options.until_empty || busy || left.running > 0 {
             return None;
         }
-        if counts.queued == 0 {
-            let held = counts.held > 0;
-            return Some(Ended::Empty { failed: false, stuck: held });
+        if left.queued == 0 {
+            return Some(Ended::Empty { failed: false, stuck: left.held });
         }
         let waits: usize = self.held_back.1.values().sum();
-        let stuck = timed == 0
+        let stuck = !left.timed
             && waits > 0
             && all_looked_at
             && self.held_back.1.keys().all(|reason| reason.needs_a_person());
@@ -439,7 +438,7 @@ impl Scheduler {
         let json = serde_json::to_string(&self.report(now)).unwrap_or_else(|_| "{}".into());
         let store = &self.context.store;
         let end = self.verdict(end).await;
-        let left = store.counts().await;
+        let left = store.outlook().await;
         if let Err(error) = store.end_epoch(self.context.epoch, &json, now).await {
             tracing::warn!(%error, "the end was not written; the next start recovers");
         } else if let Err(error) = store.checkpoint(true).await {
@@ -448,7 +447,7 @@ impl Scheduler {
         store.close().await;
         match left {
             // What still runs has its end in the spool.
-            Ok(Counts { queued, held, running, .. }) => {
+            Ok(Outlook { queued, held, running, .. }) => {
                 tracing::info!(queued, held, running, "stopped");
             }
             Err(_) => tracing::info!("stopped"),

@@ -135,7 +135,7 @@ impl Stepper {
             });
             self.flights.insert(call.lease.attempt, (call, now));
         }
-        let left = done.counts.map_or(0, |(counts, _)| counts.queued + counts.running);
+        let left = done.left.map_or(0, |left| left.queued + left.running);
         Ok(Step {
             started,
             ended: done.ended,

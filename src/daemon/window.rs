@@ -6,7 +6,7 @@
 //! Invariant: filled outside any write transaction.
 
 use super::scout::{self, Place, Scout};
-use crate::claude::request::{Fallbacks, JobBody, prepare};
+use crate::claude::request::{BODY_BYTES_MAX, Fallbacks, InvalidRequest, JobBody, prepare};
 use crate::config::Config;
 use crate::domain::admission::{Candidate, Plan, Wait};
 use crate::domain::job::{JobEvent, JobId};
@@ -21,6 +21,10 @@ use std::sync::Arc;
 const JOBS_MAX: usize = 1_024;
 /// Bytes of bodies kept at the most; one job is always allowed, however large.
 const BYTES_MAX: i64 = 64 << 20;
+/// A job that is larger than this can never be called, whatever of it goes into the body: it is
+/// not even read, lest a prompt as large as SQLite takes ends the daemon at every start.
+#[expect(clippy::cast_possible_wrap, reason = "64 MiB")]
+const READ_BYTES_MAX: i64 = 2 * BODY_BYTES_MAX as i64;
 /// Queues looked at in one fill; when there are more, they take turns.
 const QUEUES_MAX: usize = 64;
 /// Names of queues read at the most.
@@ -203,7 +207,7 @@ impl HeadWindow {
         let beyond = self.read_further(store).await?;
         let mut seen: HashSet<JobId> = wanted.iter().map(|(_, head)| head.id).collect();
         // What the heads have reached meanwhile is among them already.
-        let beyond: Vec<JobId> = beyond.into_iter().filter(|id| seen.insert(*id)).collect();
+        let beyond: Vec<Head> = beyond.into_iter().filter(|head| seen.insert(head.id)).collect();
         // The urgent first, then the first of every queue, the second of every queue …
         wanted.sort_by_key(|(rank, head)| (-head.priority, *rank, head.id));
         // What is no longer at a head was taken, cancelled, or overtaken by more urgent jobs.
@@ -219,6 +223,10 @@ impl HeadWindow {
             if self.ready.contains_key(&id) {
                 continue;
             }
+            if size > READ_BYTES_MAX {
+                unfit.push(too_large(id, size));
+                continue;
+            }
             // The first of each queue is always taken, however large the others are.
             if rank > 0 && bytes + size > BYTES_MAX {
                 self.too_large = true;
@@ -227,7 +235,13 @@ impl HeadWindow {
             bytes += size;
             missing.push(id);
         }
-        missing.extend(beyond.iter().filter(|id| !self.ready.contains_key(id)));
+        for Head { id, bytes: size, .. } in beyond {
+            if size > READ_BYTES_MAX {
+                unfit.push(too_large(id, size));
+            } else if !self.ready.contains_key(&id) {
+                missing.push(id);
+            }
+        }
         for some in missing.chunks(BODIES_AT_ONCE) {
             for row in store.bodies(some).await? {
                 match read(row, config) {
@@ -243,7 +257,7 @@ impl HeadWindow {
     }
 
     /// The pages of the scouts.
-    async fn read_further(&mut self, store: &Store) -> Result<Vec<JobId>, StoreError> {
+    async fn read_further(&mut self, store: &Store) -> Result<Vec<Head>, StoreError> {
         let longer = &self.longer;
         let scouts = self.scouts.iter_mut().filter(|(queue, _)| longer.contains_key(*queue));
         let out: Vec<_> =
@@ -254,7 +268,7 @@ impl HeadWindow {
         let mut beyond = Vec::new();
         for (queue, after, scout) in out {
             let page = store.heads_after(queue, after, most_rows).await?;
-            beyond.extend(scout.see(page, most, bytes_max).into_iter().map(|head| head.id));
+            beyond.extend(scout.see(page, most, bytes_max));
         }
         Ok(beyond)
     }
@@ -270,15 +284,19 @@ impl HeadWindow {
     }
 }
 
+fn invalid(job: JobId, error: String) -> Unfit {
+    Unfit { job, event: JobEvent::Fail, class: "invalid_request".into(), error }
+}
+
+fn too_large(job: JobId, bytes: i64) -> Unfit {
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    invalid(job, InvalidRequest::TooLarge(bytes).to_string())
+}
+
 /// Measures a job, or says why it can never be called.
 fn read(row: JobRow, config: &Config) -> Result<Ready, Unfit> {
     let job = row.id;
-    let unfit = |error: String| Unfit {
-        job,
-        event: JobEvent::Fail,
-        class: "invalid_request".into(),
-        error,
-    };
+    let unfit = |error: String| invalid(job, error);
     let prompt = text(row.prompt.as_deref(), "prompt").map_err(unfit)?;
     let request = text(row.request.as_deref(), "request").map_err(unfit)?;
     let system = text(row.system.as_deref(), "system").map_err(unfit)?;

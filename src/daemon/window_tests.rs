@@ -52,6 +52,20 @@ impl Desk {
     }
 }
 
+/// Had it been read, it would have been said that its text is no UTF-8.
+#[tokio::test]
+async fn what_can_never_be_sent_is_not_even_read() {
+    let mut desk = Desk::with(
+        "INSERT INTO jobs (prompt, model, max_tokens)
+         SELECT CAST(x'ff' || zeroblob(67108864) AS TEXT), 'm1', 9",
+    )
+    .await;
+    let unfit = desk.window.fill(&desk.store, &desk.config, |_| false).await.unwrap();
+    let said: Vec<&str> = unfit.iter().map(|one| &*one.error).collect();
+    assert_eq!(said, ["the body has 67108865 bytes; at most 32 MiB are allowed"]);
+    assert_eq!(desk.window.len(), 0);
+}
+
 /// Less urgent than all the others, and the last of all.
 const DEEP: &str = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4001)
     INSERT INTO jobs (prompt, model, max_tokens, priority)

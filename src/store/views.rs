@@ -44,6 +44,19 @@ impl Counts {
     }
 }
 
+/// What is left to do. What has finished is not counted: that would take longer and longer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outlook {
+    /// Ready, delayed or retrying.
+    pub queued: i64,
+    /// In flight.
+    pub running: i64,
+    /// Whether some of the queued wait for a time.
+    pub timed: bool,
+    /// Whether a job waits for a person.
+    pub held: bool,
+}
+
 /// Queued jobs that wait for a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Timed {

@@ -16,7 +16,7 @@ use crate::domain::attempt::Progress;
 use crate::domain::job::{AttemptId, JobId, JobState};
 use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
-use crate::store::{Counts, Ending, StoreError};
+use crate::store::{Ending, Outlook, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -63,8 +63,8 @@ pub(super) struct Done {
     pub(super) first_held: Option<Reason>,
     /// When to look again.
     pub(super) wake_at: Option<Timestamp>,
-    /// The jobs by state, and those that wait for a time.
-    pub(super) counts: Option<(Counts, i64)>,
+    /// What is left to do.
+    pub(super) left: Option<Outlook>,
     /// Whether every queue was looked at since a job last started.
     pub(super) all_looked_at: bool,
     /// Somebody else has committed since the turn before.
@@ -131,8 +131,7 @@ async fn go_on(
     let due = context.store.next_due().await?;
     done.wake_at = [done.wake_at, due].into_iter().flatten().min();
     if work.count {
-        let timed = context.store.timed().await?.timed;
-        done.counts = Some((context.store.counts().await?, timed));
+        done.left = Some(context.store.outlook().await?);
     }
     if let Some(mut report) = work.report {
         report.as_of = now;

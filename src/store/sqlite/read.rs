@@ -7,8 +7,8 @@ use crate::domain::time::Timestamp;
 use crate::store::error::{Doing, StoreError};
 use crate::store::rows::BudgetSnapshot;
 use crate::store::views::{
-    AttemptRow, Counts, DaemonRow, FailureCount, JobDetail, JobListRow, QueueCount, ResultRow,
-    SpentRow, Timed, UsedRow,
+    AttemptRow, Counts, DaemonRow, FailureCount, JobDetail, JobListRow, Outlook, QueueCount,
+    ResultRow, SpentRow, Timed, UsedRow,
 };
 use serde_json::value::RawValue;
 use sqlx::Row;
@@ -16,6 +16,13 @@ use sqlx::sqlite::SqliteRow;
 
 pub(super) const COUNTS: &str = "-- counts
 SELECT state, count(*) AS jobs FROM job_state GROUP BY state";
+
+pub(super) const OUTLOOK: &str = "-- outlook
+SELECT (SELECT count(*) FROM job_state WHERE state = 'queued') AS queued,
+  (SELECT count(*) FROM job_state INDEXED BY job_state_running WHERE state = 'running') AS running,
+  EXISTS (SELECT 1 FROM job_state INDEXED BY job_state_timed
+    WHERE state = 'queued' AND next_attempt_at IS NOT NULL) AS timed,
+  EXISTS (SELECT 1 FROM job_state WHERE state = 'held') AS held";
 
 pub(super) const WAITING: &str = "-- waiting
 SELECT count(*) AS timed, coalesce(sum(attempts > 0), 0) AS retrying, min(next_attempt_at) AS next
@@ -118,6 +125,18 @@ impl Store {
     pub async fn counts(&self) -> Result<Counts, StoreError> {
         let rows = sqlx::query(COUNTS).fetch_all(&self.readers).await.doing("count jobs")?;
         Ok(counts_of(&rows))
+    }
+
+    /// What is left to do.
+    pub async fn outlook(&self) -> Result<Outlook, StoreError> {
+        let row = sqlx::query(OUTLOOK).fetch_one(&self.readers).await;
+        let row = row.doing("count what is left")?;
+        Ok(Outlook {
+            queued: row.get("queued"),
+            running: row.get("running"),
+            timed: row.get("timed"),
+            held: row.get("held"),
+        })
     }
 
     /// Jobs by state among the selected ones.

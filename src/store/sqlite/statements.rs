@@ -32,7 +32,7 @@ const STATEMENTS: &[(&str, &str)] = statements! {
     narrow: ID_COUNTS BATCH_COUNTS STATES LATEST LATEST_COST;
     queue: READY_QUEUES HEADS HEADS_AFTER HEADS_BELOW BODIES MAKE_DUE NEXT_DUE WORK_TO_SWEEP EXPIRED UNWANTED BREAK_OFF
         WAITING_STATES END_WITHOUT_CALL TAKE_NUMBERS;
-    read: COUNTS WAITING FAILURES QUEUES DAEMON USED RETRYING UNKNOWN RESULTS LIST SELECTED_COUNTS
+    read: COUNTS OUTLOOK WAITING FAILURES QUEUES DAEMON USED RETRYING UNKNOWN RESULTS LIST SELECTED_COUNTS
         DETAIL ATTEMPTS SPENT SPENT_BY_MODEL BUDGETS;
     settle: SETTLE IS_NEWEST CANCELS FINISH KEEP_RESPONSE KEEP_RESPONSES KNOWN;
 };
@@ -53,6 +53,8 @@ const MAY_WALK: &[(&str, &str, &str)] = &[
     ("OPEN_GROUPS", "SCAN attempts USING INDEX attempts_open", "only what it counts"),
     ("LATEST_COST", "SCAN attempts", "from the end, and only so many"),
     ("COUNTS", "SCAN job_state USING COVERING INDEX job_state_class", "counting all is its task"),
+    ("OUTLOOK", "SCAN job_state USING COVERING INDEX job_state_running", "only what runs"),
+    ("OUTLOOK", "SEARCH job_state USING COVERING INDEX job_state_class (state=?)", "what waits"),
     ("FAILURES", "SEARCH job_state USING COVERING INDEX job_state_class (state=?)", "counts them"),
     ("QUEUES", "SEARCH job_state USING INDEX job_state_class (state=?)", "counts them"),
     ("SELECT_IDS", "SCAN s", "a person's selection may be any"),

@@ -1,8 +1,8 @@
 //! Reading the queue: heads, bodies, and when it is worth another look.
 
 use super::{Desk, T0, after, in_queue, job};
-use claudeq::domain::job::JobId;
-use claudeq::store::NewJob;
+use claudeq::domain::job::{JobEvent, JobId};
+use claudeq::store::{NewJob, Outlook};
 
 fn ids(heads: &[claudeq::store::Head]) -> Vec<JobId> {
     heads.iter().map(|head| head.id).collect()
@@ -147,4 +147,16 @@ async fn only_running_jobs_are_broken_off_and_only_when_asked_for() {
     desk.store.edit(&[jobs[0]], cancel, false).await.unwrap();
     desk.store.edit(&[jobs[1], jobs[2]], cancel, true).await.unwrap();
     assert_eq!(desk.store.to_break_off().await.unwrap(), [jobs[1]]);
+}
+
+#[tokio::test]
+async fn what_is_left_is_told_without_what_has_finished() {
+    let desk = Desk::open().await;
+    assert_eq!(desk.store.outlook().await.unwrap(), Outlook::default());
+    let jobs = desk.prompts(3).await;
+    desk.add(NewJob { run_at: Some(after(60)), ..job("later") }).await;
+    desk.start(&jobs[..1], T0).await;
+    desk.store.edit(&jobs[1..2], JobEvent::Hold, false).await.unwrap();
+    let left = Outlook { queued: 2, running: 1, timed: true, held: true };
+    assert_eq!(desk.store.outlook().await.unwrap(), left);
 }

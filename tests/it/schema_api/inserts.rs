@@ -206,3 +206,23 @@ fn a_transaction_that_is_rolled_back_leaves_neither_job_nor_state() {
          SELECT (SELECT count(*) FROM jobs), (SELECT count(*) FROM job_state);";
     assert_eq!(sql(db.path(), script), "0|0");
 }
+
+/// A daemon may have read the prompt of the one that is gone.
+#[test]
+fn an_id_is_not_used_again_though_no_call_was_made() {
+    let (db, _) = stage();
+    sql(
+        db.path(),
+        "INSERT INTO jobs (id, prompt) VALUES (50, 'old'); DELETE FROM jobs WHERE id = 50;",
+    );
+    for verb in ["INSERT", "INSERT OR IGNORE", "INSERT OR REPLACE"] {
+        let again = format!("{verb} INTO jobs (id, prompt) VALUES (50, 'new');");
+        let said = sqlite3(db.path(), &again);
+        assert!(said.code != 0 && said.err.contains("ids are never used again"), "{said:?}");
+    }
+    // One of its own below the last is as good as ever.
+    assert_eq!(
+        sql(db.path(), "INSERT INTO jobs (id, prompt) VALUES (40, 'x') RETURNING id;"),
+        "40"
+    );
+}
