@@ -61,7 +61,7 @@ fn sigterm_lets_calls_end_and_starts_none() {
     assert_eq!(lab.number(ended), 1, "it said that it ended");
     let logs = lab.logs();
     let last = logs.lines().last().unwrap_or_default();
-    assert!(last.contains("INFO stopped queued=12 held=0 running=0"), "{last}");
+    assert!(last.contains("INFO stopped queued=12 held=false running=0"), "{last}");
     check_end(&lab, &[]);
 }
 
