@@ -49,48 +49,50 @@ impl Spool {
         Ok(Spool { path, database: id, file, end: 0 })
     }
 
-    /// The endings in it, up to the first line that is not whole. Those of another database are
-    /// set aside.
+    /// The endings in it, up to the first line that is not whole. Those of another database, and
+    /// those that another version wrote in its own way, are set aside.
     pub(super) fn read(&mut self) -> io::Result<Vec<Ending>> {
         let bytes = std::fs::read(&self.path)?;
         let mut endings = Vec::new();
-        let mut foreign: Vec<Record<'static>> = Vec::new();
+        let mut foreign: Vec<&[u8]> = Vec::new();
         let mut end = 0;
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
-            let whole = line.last() == Some(&b'\n') && line.first() != Some(&0);
-            let record: Option<Record<'static>> =
-                whole.then(|| serde_json::from_slice(line).ok()).flatten();
-            let Some(record) = record else { break };
-            if record.database == self.database {
-                endings.push(record.ending.into_owned());
-            } else {
-                foreign.push(record);
+            let is_whole = line.last() == Some(&b'\n')
+                && serde_json::from_slice::<serde::de::IgnoredAny>(line).is_ok();
+            if !is_whole {
+                break;
+            }
+            match serde_json::from_slice::<Record<'static>>(line) {
+                Ok(record) if record.database == self.database => {
+                    endings.push(record.ending.into_owned());
+                }
+                _ => foreign.push(line),
             }
             end += line.len();
         }
         self.end = u64::try_from(end).unwrap_or(0);
-        self.keep(&foreign)?;
+        self.keep(&foreign.concat(), foreign.len())?;
         Ok(endings)
     }
 
     /// Keeps endings that this database knows nothing of where a person finds them.
     pub(super) fn set_aside(&self, endings: &[Ending]) -> io::Result<()> {
         let records: Vec<Record> = endings.iter().map(|ending| self.record(ending)).collect();
-        self.keep(&records)
+        self.keep(&lines(&records)?, records.len())
     }
 
-    fn keep(&self, records: &[Record]) -> io::Result<()> {
-        if records.is_empty() {
+    fn keep(&self, lines: &[u8], count: usize) -> io::Result<()> {
+        if count == 0 {
             return Ok(());
         }
         let path = beside(&self.path, "-foreign");
         let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path)?;
-        file.write_all(&lines(records)?)?;
+        file.write_all(lines)?;
         file.sync_all()?;
         tracing::warn!(
-            "{} results in {} belong to calls that this database does not know: was another one \
-             put in its place? They were not written, and are kept in {}",
-            records.len(),
+            "{count} results in {} belong to calls that this database does not know, or were \
+             written by another version: was another one put in its place? They were not written, \
+             and are kept in {}",
             self.path.display(),
             path.display()
         );
@@ -283,6 +285,21 @@ mod tests {
         assert!(said.contains("belongs to user 7 and this daemon runs as user 8"), "{said}");
         let said = unusable(&database, &io::ErrorKind::IsADirectory.into());
         assert!(said.ends_with("queue.db-spool"), "{said}");
+    }
+
+    #[test]
+    fn what_another_version_wrote_hides_nothing_and_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let database = folder.path().join("queue.db");
+        let strange = b"{\"database\":\"one\",\"ending\":{\"as\":\"a later one\"}}\n";
+        let mut spool = Spool::open(&database, "one".into()).unwrap();
+        spool.file.write_all_at(strange, 0).unwrap();
+        spool.end = strange.len() as u64;
+        spool.append(&[ending(1)]).unwrap();
+        let mut again = Spool::open(&database, "one".into()).unwrap();
+        assert_eq!(again.read().unwrap(), [ending(1)]);
+        let kept = std::fs::read(folder.path().join("queue.db-spool-foreign")).unwrap();
+        assert_eq!(kept, strange);
     }
 
     #[test]
