@@ -1,8 +1,9 @@
 //! `claudeq pause` and `claudeq resume`: no new calls, of one queue or of all.
 
 use super::context::{Context, busy};
-use super::exit::Exit;
+use super::exit::{Exit, failure};
 use super::output;
+use crate::store::Selector;
 use clap::Args;
 use serde_json::json;
 
@@ -26,10 +27,23 @@ pub(crate) struct ResumeArgs {
 }
 
 pub(crate) async fn pause(args: &PauseArgs, context: &Context) -> anyhow::Result<Exit> {
+    if !can_be_a_queue(&args.queue) {
+        let message = format!(
+            "no queue can be called {:?}: a name is 1 to 200 printable ASCII characters",
+            args.queue
+        );
+        return Err(failure(Exit::BadInput, message));
+    }
     let store = context.store().await?;
     let now = context.now();
     store.pause(&args.queue, now).await.map_err(|error| busy(&store, error))?;
     let what = name(&args.queue);
+    if args.queue != EVERY {
+        let which = Selector { queue: Some(args.queue.clone()), ..Selector::default() };
+        if store.counts_among(&which).await?.total() == 0 {
+            output::note(&format!("claudeq: there is no job in {what} so far"));
+        }
+    }
     say(
         context,
         &store.paused().await?,
@@ -53,6 +67,11 @@ pub(crate) async fn resume(args: &ResumeArgs, context: &Context) -> anyhow::Resu
         (false, None) => "nothing was paused".to_owned(),
     };
     say(context, &paused, &sentence)
+}
+
+/// As the table `jobs` has it; the star stands for all.
+fn can_be_a_queue(queue: &str) -> bool {
+    (1..=200).contains(&queue.len()) && queue.bytes().all(|byte| (0x20..0x7f).contains(&byte))
 }
 
 fn name(queue: &str) -> String {

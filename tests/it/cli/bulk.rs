@@ -98,6 +98,19 @@ fn queues_are_paused_and_resumed() {
 }
 
 #[test]
+fn a_queue_that_cannot_be_or_has_no_job_is_said() {
+    let stage = Stage::with_every_state();
+    for name in ["", "ü", "a\nb"] {
+        let said = stage.run(&["pause", name]);
+        assert_eq!((said.code, said.err.lines().count()), (65, 1), "{said:?}");
+    }
+    assert_eq!(stage.run(&["pause", "side"]).err, "");
+    let typo = stage.run(&["pause", "sied"]);
+    assert_eq!(typo.code, 0, "it may be paused before its first job: {typo:?}");
+    assert_eq!(typo.err, "claudeq: there is no job in queue sied so far");
+}
+
+#[test]
 fn a_large_change_is_complete() {
     let stage = Stage::ready();
     crate::helper::sql(
