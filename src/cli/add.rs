@@ -206,6 +206,8 @@ async fn answer(store: &Store, id: JobId, context: &Context) -> anyhow::Result<E
     }
     let class = detail.error_class.unwrap_or_else(|| detail.state.clone());
     let error = detail.error.map(|error| format!(": {error}")).unwrap_or_default();
-    output::note(&format!("claudeq: job {id} {}: {class}{error}", detail.state));
+    // One line, whatever the provider said.
+    let message = format!("claudeq: job {id} {}: {class}{error}", detail.state);
+    output::note(&escape::line(&message));
     Ok(Exit::Failed)
 }

@@ -60,7 +60,9 @@ impl Context {
     pub(crate) fn config_path(&self) -> Option<&Path> {
         match &self.global.config {
             Some(path) => Some(path),
-            None => Some(Path::new(CONFIG_FILE)).filter(|path| path.exists()),
+            // A link that leads nowhere, or a file out of reach, is no leave to do without its
+            // limits and budgets: reading it says what is wrong.
+            None => Some(Path::new(CONFIG_FILE)).filter(|path| is_there(path)),
         }
     }
 
@@ -82,6 +84,11 @@ impl Context {
         let config = self.config()?;
         Ok(Store::open(&config.database).await?)
     }
+}
+
+fn is_there(path: &Path) -> bool {
+    let found = std::fs::symlink_metadata(path);
+    !found.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
 /// Says who is in the way when the database is busy.

@@ -4,7 +4,7 @@ use super::budgets;
 use super::context::Context;
 use super::exit::Exit;
 use super::output;
-use super::render::{Column, Line, Table, Tone, format};
+use super::render::{Column, Line, Screen, Table, Tone, format, wrap};
 use super::when::{When, parse_past};
 use crate::clock::calendar;
 use crate::config::Config;
@@ -73,7 +73,7 @@ pub(crate) async fn run(args: &CostArgs, context: &Context) -> anyhow::Result<Ex
     };
     if forecast.jobs > 0 {
         lines.push(String::new());
-        lines.push(to_do(&forecast, end).render(&context.screen));
+        lines.extend(to_do(&forecast, end, &context.screen));
     }
     if let Some(since) = since {
         lines.insert(0, format!("since {}", calendar::local_clock(since, now)));
@@ -127,16 +127,22 @@ async fn rest(
 }
 
 /// `to do   41,784 jobs, ≈ $64.10: ≈ $248 at the end`
-fn to_do(forecast: &Forecast, end: Option<i64>) -> Line {
-    let line =
-        Line::default().and(Tone::Faint, "to do   ").and(Tone::Plain, format::jobs(forecast.jobs));
-    match (forecast.rest_nanousd, end) {
-        (Some(rest), Some(end)) => line.and(
-            Tone::Plain,
-            format!(", ≈ {}: ≈ {} at the end", format::usd_about(rest), format::usd_about(end)),
-        ),
-        _ => line.and(Tone::Warn, ", of models without a price among others"),
-    }
+fn to_do(forecast: &Forecast, end: Option<i64>, screen: &Screen) -> Vec<String> {
+    const LABEL: &str = "to do   ";
+    let jobs = format::jobs(forecast.jobs);
+    let (tone, text) = match (forecast.rest_nanousd, end) {
+        (Some(rest), Some(end)) => {
+            let (rest, end) = (format::usd_about(rest), format::usd_about(end));
+            (Tone::Plain, format!("{jobs}, ≈ {rest}: ≈ {end} at the end"))
+        }
+        _ => (Tone::Warn, format!("{jobs}, some of them of models without a known price")),
+    };
+    let rows = wrap(&text, screen.width.saturating_sub(LABEL.len()));
+    let line = |(at, row)| {
+        let label = if at == 0 { LABEL } else { "" };
+        Line::default().and(Tone::Faint, label).pad_to(LABEL.len()).and(tone, row).render(screen)
+    };
+    rows.into_iter().enumerate().map(line).collect()
 }
 
 fn total(models: &[SpentRow]) -> SpentRow {
@@ -155,8 +161,8 @@ fn table(models: &[SpentRow], total: &SpentRow) -> Table {
     let mut table = Table::new(&[
         Column::left("MODEL"),
         Column::right("CALLS"),
-        Column::right("INPUT"),
-        Column::right("OUTPUT"),
+        Column::right("INPUT").dispensable(),
+        Column::right("OUTPUT").dispensable(),
         Column::right("COST"),
         Column::right("A CALL").spare(),
         Column::right("NO PRICE").optional(),

@@ -6,7 +6,7 @@ use super::exit::{Exit, failure};
 use crate::claude::key::{self, KeyError, KeySources};
 use crate::clock::Entropy;
 use crate::config::Config;
-use crate::daemon::{self, Ended, Options, Reload, Reloaded};
+use crate::daemon::{self, DaemonError, Ended, Options, Reload, Reloaded};
 use crate::telemetry;
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
@@ -20,8 +20,8 @@ const PLACEHOLDER: &str = "no-key-needed-on-this-machine";
 #[command(after_help = "The API key comes from the systemd credential anthropic-api-key, from \
     ANTHROPIC_API_KEY, or from\nprovider.api_key_file. RUST_LOG says how much is logged.\n\n\
     SIGTERM and Ctrl-C let the calls in flight end (executor.shutdown_grace), a second one \
-    breaks\nthem off. With --until-empty: 0 all done, 1 some failed, 8 something is held, paused \
-    or\nstopped by a budget, or you stopped it before all was done.")]
+    breaks\nthem off. With --until-empty: 0 all done, 1 some failed, 8 something is held, paused, \
+    parked or\nstopped by a budget, or you stopped it before all was done.")]
 pub(crate) struct DaemonArgs {
     /// End when nothing runs and nothing can become due without a person
     #[arg(long)]
@@ -54,12 +54,29 @@ pub(crate) async fn run(args: &DaemonArgs, context: &Context) -> anyhow::Result<
         host: host(),
         reload: Some(reload(context)),
     })
-    .await?;
+    .await
+    .map_err(|error| with_origin(error, context))?;
     Ok(match ended {
         Ended::Stopped | Ended::Empty { failed: false, stuck: false } => Exit::Ok,
         Ended::Interrupted | Ended::Empty { stuck: true, .. } => Exit::Unfinished,
         Ended::Empty { failed: true, stuck: false } => Exit::Failed,
     })
+}
+
+/// Says where the settings stand that the API cannot be called with.
+fn with_origin(error: DaemonError, context: &Context) -> anyhow::Error {
+    if !matches!(error, DaemonError::Client(_)) {
+        return error.into();
+    }
+    let mut origins: Vec<String> =
+        context.config_path().iter().map(|path| path.display().to_string()).collect();
+    if context.environment.base_url.is_some() {
+        origins.push("ANTHROPIC_BASE_URL, which comes before provider.base_url".to_owned());
+    }
+    match origins.is_empty() {
+        true => error.into(),
+        false => anyhow::Error::from(error).context(origins.join(" and ")),
+    }
 }
 
 /// Reads configuration and key again, from the same places.

@@ -33,7 +33,8 @@ pub(crate) struct Environment {
 impl Environment {
     /// Reads it; an empty variable counts as absent.
     pub(crate) fn read() -> Environment {
-        let text = |name: &str| given(name).and_then(|value| value.into_string().ok());
+        // What is not UTF-8 is kept as such, to be refused: it does not count as absent.
+        let text = |name: &str| given(name).map(|value| value.to_string_lossy().into_owned());
         let path = |name: &str| given(name).map(PathBuf::from);
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().find_map(text);
         Environment {

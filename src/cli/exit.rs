@@ -102,6 +102,7 @@ fn exit_of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
     cause.downcast_ref::<io::Error>().and_then(|error| match error.kind() {
         io::ErrorKind::NotFound => Some(Exit::NoInput),
         io::ErrorKind::PermissionDenied => Some(Exit::Permission),
+        io::ErrorKind::IsADirectory => Some(Exit::BadInput),
         _ => None,
     })
 }

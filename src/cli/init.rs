@@ -3,14 +3,17 @@
 use super::context::{CONFIG_FILE, Context};
 use super::exit::{Exit, failure};
 use super::output;
+use super::render::escape;
+use super::select::quoted;
 use crate::config::{Config, DEFAULTS};
 use crate::store::Store;
 use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
-use std::fs::{self, OpenOptions, Permissions};
+use std::ffi::OsStr;
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// What a newcomer changes; everything else stays at its default.
@@ -21,6 +24,9 @@ const DATABASE_LINE: &str = "path = \"queue.db\"";
 /// For every member of the group: files belong to it, and only their owner may remove them.
 const DIRECTORY_MODE: u32 = 0o3770;
 const DATABASE_MODE: u32 = 0o660;
+/// Before the umask.
+const FILE_MODE: u32 = 0o644;
+const NEW_DIRECTORY_MODE: u32 = 0o755;
 
 /// Create what is missing: daemon.toml and the database; what exists is left as it is
 #[derive(Args, Debug)]
@@ -53,15 +59,17 @@ pub(crate) async fn run(args: &InitArgs, context: &Context) -> anyhow::Result<Ex
         output::raw(&with_database(text, &path, wanted.as_deref())?)?;
         return Ok(Exit::Ok);
     }
+    if args.group {
+        // Before anything is written: a refusal leaves nothing behind.
+        refuse_foreign(&directory_of(&database_to_be(&path, context)?), context)?;
+    }
     let config_created = write_missing(&path, &with_database(text, &path, wanted.as_deref())?)?;
     let config = Config::load(Some(&path), &context.overrides())?;
     let database = config.database;
     let directory = directory_of(&database);
-    let directory_created = !directory.exists();
-    fs::create_dir_all(&directory)
-        .with_context(|| format!("cannot create the directory {}", directory.display()))?;
+    create_directory(&directory)?;
     if args.group {
-        share_directory(&directory, directory_created, context)?;
+        set_mode(&directory, DIRECTORY_MODE)?;
     }
     let database_created = fs::metadata(&database).map_or(true, |file| file.len() == 0);
     let store = Store::create(&database, args.group).await?;
@@ -74,7 +82,7 @@ pub(crate) async fn run(args: &InitArgs, context: &Context) -> anyhow::Result<Ex
     if context.global.json {
         output::json_lines(&context.screen, &[done])?;
     } else {
-        output::lines(&done.sentences(context))?;
+        output::lines(&done.sentences(context).map(|line| escape::line(&line).into_owned()))?;
     }
     Ok(Exit::Ok)
 }
@@ -87,7 +95,11 @@ impl Done {
         let key = if has_key { "" } else { "export ANTHROPIC_API_KEY=…, then " };
         let mut options = String::new();
         if self.config != Path::new(CONFIG_FILE) {
-            options.push_str(&format!(" --config {}", self.config.display()));
+            options.push_str(&format!(" --config {}", quoted(&self.config.to_string_lossy())));
+        }
+        if !self.config_created && context.global.db.is_some() {
+            // The file that was kept may name another one.
+            options.push_str(&format!(" --db {}", quoted(&self.database.to_string_lossy())));
         }
         [
             format!(
@@ -126,8 +138,9 @@ fn with_database(text: &str, config: &Path, wanted: Option<&Path>) -> anyhow::Re
 /// Writes the file unless there is one; whether it did.
 fn write_missing(path: &Path, text: &str) -> anyhow::Result<bool> {
     let cannot = || format!("cannot create {}", path.display());
-    fs::create_dir_all(directory_of(path)).with_context(cannot)?;
-    let file = OpenOptions::new().write(true).create_new(true).open(path);
+    create_directory(&directory_of(path))?;
+    // It has the ceilings, which others must not be able to lift, whatever the umask.
+    let file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(path);
     match file {
         Ok(mut file) => {
             file.write_all(text.as_bytes()).with_context(cannot)?;
@@ -145,12 +158,34 @@ fn directory_of(path: &Path) -> PathBuf {
     }
 }
 
-/// Opens a directory to its group; one that serves other purposes as well is left alone.
-fn share_directory(path: &Path, created: bool, context: &Context) -> anyhow::Result<()> {
+/// Creates a directory and those above it, such that others cannot put files into them.
+fn create_directory(path: &Path) -> anyhow::Result<()> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(NEW_DIRECTORY_MODE)
+        .create(path)
+        .with_context(|| format!("cannot create the directory {}", path.display()))
+}
+
+/// Where the database will be.
+fn database_to_be(config: &Path, context: &Context) -> anyhow::Result<PathBuf> {
+    let overrides = context.overrides();
+    if config.symlink_metadata().is_ok() {
+        return Ok(Config::load(Some(config), &overrides)?.database);
+    }
+    let usual = || directory_of(config).join("queue.db");
+    Ok(overrides.database.unwrap_or_else(usual))
+}
+
+/// A directory that serves other purposes as well is not opened to a group.
+fn refuse_foreign(path: &Path, context: &Context) -> anyhow::Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
     let real = path.canonicalize().with_context(|| format!("cannot look at {}", path.display()))?;
     let home = context.environment.home.as_ref().and_then(|home| home.canonicalize().ok());
     let shared_by_all = fs::metadata(&real)?.mode() & 0o002 != 0;
-    if !created && (real.parent().is_none() || Some(&real) == home.as_ref() || shared_by_all) {
+    if is_of_the_system(&real) || Some(&real) == home.as_ref() || shared_by_all {
         let message = format!(
             "{} serves other purposes too, so its mode stays; \
              put the queue into a directory of its own: --db DIR/queue.db",
@@ -158,7 +193,23 @@ fn share_directory(path: &Path, created: bool, context: &Context) -> anyhow::Res
         );
         return Err(failure(Exit::Usage, message));
     }
-    set_mode(path, DIRECTORY_MODE)
+    Ok(())
+}
+
+/// `/`, and what every system has below it.
+fn is_of_the_system(path: &Path) -> bool {
+    const ROOMS: [&str; 19] = [
+        "bin", "boot", "dev", "etc", "home", "lib", "lib64", "media", "mnt", "opt", "proc", "root",
+        "run", "sbin", "srv", "sys", "tmp", "usr", "var",
+    ];
+    let Ok(below) = path.strip_prefix("/") else { return false };
+    let names: Vec<&OsStr> = below.iter().collect();
+    match names[..] {
+        [] => true,
+        [room] => ROOMS.iter().any(|known| room == *known),
+        [room, _] => room == "usr" || room == "var",
+        _ => false,
+    }
 }
 
 fn set_mode(path: &Path, mode: u32) -> anyhow::Result<()> {
@@ -199,6 +250,16 @@ mod tests {
         assert_eq!(config.budgets.len(), 1);
         assert!(!config.pools[0].limits.is_empty());
         assert!(config.provider.api_key_file.is_some());
+    }
+
+    #[test]
+    fn directories_of_the_system_are_known() {
+        for path in ["/", "/srv", "/etc", "/usr/local", "/var/lib"] {
+            assert!(is_of_the_system(Path::new(path)), "{path}");
+        }
+        for path in ["/srv/claudeq", "/var/lib/claudeq", "/data", "/home/me"] {
+            assert!(!is_of_the_system(Path::new(path)), "{path}");
+        }
     }
 
     #[test]

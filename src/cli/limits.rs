@@ -170,7 +170,7 @@ fn table(rows: &[Row], now: Timestamp) -> Table {
         Column::left("LIMIT").whole(),
         Column::left("PER").whole(),
         Column::right("AMOUNT"),
-        Column::right("AVAILABLE").optional(),
+        Column::right("AVAILABLE").optional().dispensable(),
         Column::left("COUNTED AS").spare(),
         Column::left("SOURCE").spare(),
         Column::right("OTHERS").optional().spare(),
@@ -202,10 +202,19 @@ fn table(rows: &[Row], now: Timestamp) -> Table {
 /// `bucket of 60 s`, `bucket of 5 s, learned`, `window`.
 fn counted_as(row: &Row) -> String {
     match row.burst_ms {
-        Some(burst) if row.burst_learned => format!("bucket of {} s, learned", burst / 1_000),
-        Some(burst) => format!("bucket of {} s", burst / 1_000),
+        Some(burst) if row.burst_learned => format!("bucket of {}, learned", burst_of(burst)),
+        Some(burst) => format!("bucket of {}", burst_of(burst)),
         None if row.algorithm == "ramp" => "a slope".to_owned(),
         None => row.algorithm.clone(),
+    }
+}
+
+/// `60 s`, `1.5 s`, `3 ms`.
+fn burst_of(millis: i64) -> String {
+    match millis {
+        ..100 => format!("{millis} ms"),
+        _ if millis % 1_000 == 0 => format!("{} s", format::count(millis / 1_000)),
+        _ => format::took(millis),
     }
 }
 
@@ -243,12 +252,12 @@ impl From<EstimateRow> for Estimate {
 fn estimates_table(estimates: &[Estimate], now: Timestamp) -> Table {
     let mut table = Table::new(&[
         Column::left("LEARNED OF"),
-        Column::left("QUEUE").whole(),
+        Column::left("QUEUE"),
         Column::right("ANSWERS"),
         Column::right("OUTPUT").spare(),
-        Column::right("BYTES/TOKEN").optional(),
-        Column::right("TOKENS/S").optional(),
-        Column::right("FIRST").optional(),
+        Column::right("BYTES/TOKEN").optional().dispensable(),
+        Column::right("TOKENS/S").optional().dispensable(),
+        Column::right("FIRST").optional().dispensable(),
         Column::left("AS OF").optional().spare(),
     ]);
     let plain = |text: String| (Tone::Plain, text);

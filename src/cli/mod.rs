@@ -5,6 +5,7 @@
 
 mod add;
 mod attempts;
+mod backup;
 mod budgets;
 mod bulk;
 mod context;
@@ -90,6 +91,8 @@ enum Command {
     Cost(cost::CostArgs),
     /// How long the queue will take, what it will cost, and what would make it faster
     Plan(plan::PlanArgs),
+    /// Write a consistent copy of the database to a new file
+    Backup(backup::BackupArgs),
     /// See it work: queue, daemon and simulator together, without a key and without cost
     Demo(demo::DemoArgs),
     /// Serve a local Claude API with real limits, for tests and for trying out
@@ -162,6 +165,7 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<Exit> {
         Command::Limits(args) => limits::run(&args, context).await,
         Command::Cost(args) => cost::run(&args, context).await,
         Command::Plan(args) => plan::run(&args, context).await,
+        Command::Backup(args) => backup::run(&args, context).await,
         Command::Demo(args) => demo::run(&args, context).await,
         Command::Sim(args) => sim::run(&args, context).await,
     }

@@ -3,7 +3,8 @@
 use super::context::{Context, busy};
 use super::exit::{Exit, failure};
 use super::output;
-use crate::domain::job::is_queue_name;
+use crate::domain::job::is_plain_name;
+use crate::store::Selector;
 use clap::Args;
 use serde_json::json;
 
@@ -27,15 +28,23 @@ pub(crate) struct ResumeArgs {
 }
 
 pub(crate) async fn pause(args: &PauseArgs, context: &Context) -> anyhow::Result<Exit> {
-    if args.queue != EVERY && !is_queue_name(&args.queue) {
-        let message =
-            format!("no queue can be called {:?}: 1 to 200 printable ASCII characters", args.queue);
-        return Err(failure(Exit::Usage, message));
+    if args.queue != EVERY && !is_plain_name(&args.queue) {
+        let message = format!(
+            "no queue can be called {:?}: a name is 1 to 200 printable ASCII characters",
+            args.queue
+        );
+        return Err(failure(Exit::BadInput, message));
     }
     let store = context.store().await?;
     let now = context.now();
     store.pause(&args.queue, now).await.map_err(|error| busy(&store, error))?;
     let what = name(&args.queue);
+    if args.queue != EVERY {
+        let which = Selector { queue: Some(args.queue.clone()), ..Selector::default() };
+        if store.counts_among(&which).await?.total() == 0 {
+            output::note(&format!("claudeq: there is no job in {what} so far"));
+        }
+    }
     say(
         context,
         &store.paused().await?,

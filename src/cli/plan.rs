@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 /// How long the queue will take, what it will cost, and what would make it faster
 ///
 /// Looks ahead over the queue as it is, with the limits as they are; without a what-if, beside
-/// them under each tier. Nothing is called and nothing is changed. With --batch or --queue, as if
+/// them under each tier, as far as it makes a difference. Nothing is called and nothing is changed. With --batch or --queue, as if
 /// there were no other jobs.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
@@ -128,32 +128,67 @@ fn page(rows: &[Row], context: &Context, now: Timestamp) -> Vec<String> {
         .map(|row| Line::plain(row).render(&context.screen))
         .collect();
     lines.push(String::new());
-    lines.extend(table(rows, now).lines(&context.screen));
+    let mut shown = Vec::new();
+    let mut same = Vec::new();
+    for row in rows {
+        match row.what_if.tier.as_deref() {
+            Some(tier) if rows.len() > 2 && looks_like(row, &rows[0], now) => same.push(tier),
+            _ => shown.push(row),
+        }
+    }
+    lines.extend(table(&shown, now).lines(&context.screen));
+    if !same.is_empty() {
+        lines.push(String::new());
+        // Rows with the same figures would be a riddle.
+        let text = match shown.len() {
+            1 => "The same under every tier: their limits are not what holds it back.".to_owned(),
+            _ => format!("The same as it is under {}.", same.join(", ")),
+        };
+        let rows = wrap(&text, context.screen.width);
+        lines.extend(rows.into_iter().map(|row| Line::plain(row).render(&context.screen)));
+    }
     lines
 }
 
-fn table(rows: &[Row], now: Timestamp) -> Table {
+/// Whether two rows would show the same.
+fn looks_like(row: &Row, other: &Row, now: Timestamp) -> bool {
+    let figures = |row: &Row| {
+        let forecast = &row.forecast;
+        (ends(forecast, now), cost(forecast), stuck(forecast), budget(forecast, now))
+    };
+    figures(row) == figures(other)
+}
+
+/// `24 m` and `09:33`.
+fn ends(forecast: &Forecast, now: Timestamp) -> (String, String) {
+    match forecast.finishes_at {
+        Some(at) => (format::span(at.since(now).0), calendar::local_clock(at, now)),
+        None => ("never".to_owned(), "–".to_owned()),
+    }
+}
+
+fn cost(forecast: &Forecast) -> String {
+    forecast.rest_nanousd.map_or_else(|| "no price".to_owned(), format::usd_about)
+}
+
+fn table(rows: &[&Row], now: Timestamp) -> Table {
     let mut table = Table::new(&[
-        Column::left("LIMITS"),
+        Column::left("LIMITS").least(17),
         Column::right("TAKES"),
-        Column::right("ENDS"),
-        Column::right("COST"),
+        Column::right("ENDS").dispensable(),
+        Column::right("COST").dispensable(),
         Column::left("HELD BACK BY").spare(),
         Column::left("STUCK").optional(),
         Column::left("BUDGET").optional(),
     ]);
     for Row { what_if, forecast } in rows {
         let tone = if *what_if == WhatIf::default() { Tone::Strong } else { Tone::Plain };
-        let (takes, ends) = match forecast.finishes_at {
-            Some(at) => (format::span(at.since(now).0), calendar::local_clock(at, now)),
-            None => ("never".to_owned(), "–".to_owned()),
-        };
-        let cost = forecast.rest_nanousd.map_or_else(|| "no price".to_owned(), format::usd_about);
+        let (takes, ends) = ends(forecast, now);
         table.row(vec![
             (tone, name(what_if)),
             (tone, takes),
             (tone, ends),
-            (tone, cost),
+            (tone, cost(forecast)),
             (tone, forecast.bottleneck.map(held_back_by).unwrap_or_default().to_owned()),
             (Tone::Warn, stuck(forecast)),
             (Tone::Warn, budget(forecast, now)),

@@ -3,6 +3,7 @@
 //! Invariant: the shipped `daemon.toml` is compiled in and is the defaults.
 //! Invariant: an error names the file, the line, what is wrong there and what would be right.
 
+mod mistake;
 mod pools;
 mod raw;
 mod values;
@@ -11,9 +12,12 @@ use crate::domain::budget::{BudgetPer, BudgetSpec, Cap};
 use crate::domain::fairness::QueuePolicy;
 use crate::domain::limit::PoolSpec;
 use crate::domain::retry::{Backoff, OnUnknown, RetryPolicy};
-use raw::{RawBudget, RawConfig, RawOnUnknown, RawPer, RawQueue};
+pub use mistake::Mistake;
+use mistake::Source;
+use raw::{RawBudget, RawOnUnknown, RawPer, RawQueue};
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +25,9 @@ use toml::Spanned;
 
 /// The shipped file.
 pub const DEFAULTS: &str = include_str!("../../daemon.toml");
+
+/// No configuration is nearly as long; what is longer is the wrong file.
+const BYTES_MAX: u64 = 1 << 20;
 
 /// Everything, checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,61 +126,6 @@ pub enum ConfigError {
     Wrong(Mistake),
 }
 
-/// A mistake, and where it is.
-#[derive(Debug)]
-pub struct Mistake {
-    file: PathBuf,
-    message: String,
-    /// Line and column from 1, and the line's text.
-    place: Option<(usize, usize, String)>,
-}
-
-impl fmt::Display for Mistake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let file = self.file.display();
-        let Some((line, column, text)) = &self.place else {
-            return write!(f, "{file}: {}", self.message);
-        };
-        writeln!(f, "{file}:{line}:{column}: {}", self.message)?;
-        let number = line.to_string();
-        writeln!(f, "  {number} | {text}")?;
-        let indent = " ".repeat(number.len() + 5 + column.saturating_sub(1));
-        write!(f, "{indent}^")
-    }
-}
-
-/// One text and the name it goes by in errors.
-struct Source<'a> {
-    file: &'a Path,
-    text: &'a str,
-}
-
-impl Source<'_> {
-    fn mistake(&self, message: impl Into<String>, offset: Option<usize>) -> ConfigError {
-        let place = offset.map(|offset| {
-            let offset = offset.min(self.text.len());
-            let before = &self.text[..self.text.floor_char_boundary(offset)];
-            let line = before.matches('\n').count();
-            let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-            let text = self.text.lines().nth(line).unwrap_or("").to_owned();
-            (line + 1, column, text)
-        });
-        let file = self.file.to_owned();
-        ConfigError::Wrong(Mistake { file, message: message.into(), place })
-    }
-
-    fn parse(&self) -> Result<RawConfig, ConfigError> {
-        toml::from_str(self.text).map_err(|error| {
-            let message = error.message().replace("unknown field", "unknown key");
-            self.mistake(one_line(&message), error.span().map(|span| span.start))
-        })
-    }
-}
-
-fn one_line(message: &str) -> String {
-    message.lines().map(str::trim).collect::<Vec<_>>().join("; ")
-}
-
 impl Config {
     /// Reads a file, or only the defaults, and lets the overrides come after.
     ///
@@ -183,8 +135,18 @@ impl Config {
         let Some(path) = path else {
             return Config::parse("", Path::new("defaults"), None, overrides);
         };
-        let text = std::fs::read_to_string(path)
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes))
             .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let text = String::from_utf8_lossy(&bytes);
+        let given = Source { file: path, text: &text };
+        if bytes.len() as u64 > BYTES_MAX {
+            return Err(given.mistake("it is too large to be a configuration", None));
+        }
+        if let Err(error) = std::str::from_utf8(&bytes) {
+            return Err(given.mistake("this is not UTF-8 text", Some(error.valid_up_to())));
+        }
         Config::parse(&text, path, Some(path), overrides)
     }
 
@@ -205,23 +167,22 @@ impl Config {
         let pools = pools::pools(&given, &file.pool, &base.pool)?;
         let budgets = file.budget.iter().map(|budget| budget_of(&given, budget));
         let budgets = budgets.collect::<Result<Vec<_>, _>>()?;
+        refuse_twins(&given, &file.budget, &budgets)?;
         let queues = file.queue.into_iter().map(|(name, raw)| (Arc::from(name.0), queue_of(raw)));
         let queues = queues.collect();
         let database = file.database.path.or(base.database.path).map(beside);
         let provider = provider_of(file.provider, base.provider, overrides, beside);
         let (executor, base_executor) = (file.executor, base.executor);
         let in_flight = executor.max_in_flight.or(base_executor.max_in_flight);
-        let span = |file: Option<values::Span>, base: Option<values::Span>| {
-            file.or(base).map_or(Duration::from_secs(60), |span| span.0)
+        let delay = |file: Option<values::Delay>, base: Option<values::Delay>| {
+            file.or(base).map_or(Duration::from_secs(60), |delay| delay.0)
         };
-        let some = |file: Option<values::SomeTime>, base: Option<values::SomeTime>| {
-            span(file.map(|time| time.0), base.map(|time| time.0))
-        };
+        let grace = executor.shutdown_grace.or(base_executor.shutdown_grace);
         let retry = RetryPolicy {
-            max_attempts: small(file.retry.max_attempts.or(base.retry.max_attempts), 1_000),
+            max_attempts: small(file.retry.max_attempts.or(base.retry.max_attempts)),
             backoff: Backoff {
-                base: some(file.retry.base_delay, base.retry.base_delay).into(),
-                max: some(file.retry.max_delay, base.retry.max_delay).into(),
+                base: delay(file.retry.base_delay, base.retry.base_delay).into(),
+                max: delay(file.retry.max_delay, base.retry.max_delay).into(),
             },
             on_unknown: match file.retry.on_unknown.or(base.retry.on_unknown) {
                 Some(RawOnUnknown::Hold) => OnUnknown::Hold,
@@ -229,21 +190,21 @@ impl Config {
             },
         };
         if retry.backoff.base > retry.backoff.max {
-            let message = "retry.base_delay is longer than retry.max_delay; set both";
-            return Err(given.mistake(message, text.find("_delay").map(|at| at.saturating_sub(4))));
+            let message = "retry.base_delay is longer than retry.max_delay; raise max_delay";
+            return Err(given.mistake(message, None));
         }
         Ok(Config {
             source: path.map(Path::to_owned),
             database: overrides.database.clone().or(database).unwrap_or_else(|| "queue.db".into()),
             provider,
             defaults: Defaults {
-                model: file.defaults.model.or(base.defaults.model).map(|name| name.0),
+                model: file.defaults.model.or(base.defaults.model).map(|model| model.0),
                 max_tokens: file.defaults.max_tokens.or(base.defaults.max_tokens).map(|n| n.0),
                 system: file.defaults.system.or(base.defaults.system),
             },
-            max_in_flight: small(in_flight, 10_000),
-            request_timeout: some(executor.request_timeout, base_executor.request_timeout),
-            shutdown_grace: span(executor.shutdown_grace, base_executor.shutdown_grace),
+            max_in_flight: small(in_flight),
+            request_timeout: delay(executor.request_timeout, base_executor.request_timeout),
+            shutdown_grace: grace.map_or(Duration::from_secs(30), |span| span.0),
             retry,
             pools,
             budgets,
@@ -274,8 +235,9 @@ impl Config {
     }
 }
 
-fn small(count: Option<values::Count>, most: u32) -> u32 {
-    count.and_then(|count| u32::try_from(count.0).ok()).unwrap_or(most).min(most)
+/// The defaults have every key, so that the last resort is never needed.
+fn small<const MOST: i64>(count: Option<values::Whole<MOST>>) -> u32 {
+    count.and_then(|count| u32::try_from(count.0).ok()).unwrap_or(1)
 }
 
 fn provider_of(
@@ -287,7 +249,7 @@ fn provider_of(
     let base_url = overrides.base_url.clone().or(file.base_url).or(base.base_url);
     Provider {
         base_url: base_url.unwrap_or_default(),
-        api_key_file: file.api_key_file.or(base.api_key_file).map(&beside),
+        api_key_file: file.api_key_file.or(base.api_key_file).map(|file| beside(file.0)),
         bearer: file.auth.or(base.auth) == Some(raw::RawAuth::Bearer),
         anthropic_version: file.anthropic_version.or(base.anthropic_version).unwrap_or_default(),
         anthropic_beta: file.anthropic_beta.or(base.anthropic_beta).unwrap_or_default(),
@@ -321,21 +283,37 @@ fn budget_of(source: &Source<'_>, raw: &Spanned<RawBudget>) -> Result<BudgetSpec
     Ok(BudgetSpec {
         cap,
         per,
-        queue: raw.queue.as_ref().map(|name| Arc::from(name.0.as_str())),
+        queue: raw.queue.as_ref().map(|name| Arc::from(&*name.0)),
         timezone: raw.timezone.as_ref().map_or_else(|| "UTC".into(), |zone| zone.0.clone()),
         allow_unbounded: raw.allow_unbounded,
     })
+}
+
+/// Two walls of the same kind would share one account, and the higher one says nothing.
+fn refuse_twins(
+    source: &Source<'_>,
+    raw: &[Spanned<RawBudget>],
+    budgets: &[BudgetSpec],
+) -> Result<(), ConfigError> {
+    for (at, budget) in budgets.iter().enumerate() {
+        if budgets[..at].iter().any(|first| first.key() == budget.key()) {
+            let message = "there is another budget for the same calls, unit and period; \
+                           keep the lower one";
+            return Err(source.mistake(message, raw.get(at).map(|raw| raw.span().start)));
+        }
+    }
+    Ok(())
 }
 
 fn queue_of(raw: RawQueue) -> Queue {
     Queue {
         policy: QueuePolicy {
             weight_milli: raw.weight.map_or(1_000, |weight| weight.scaled(1e3)),
-            max_in_flight: raw.max_in_flight.map(|count| small(Some(count), 10_000)),
+            max_in_flight: raw.max_in_flight.map(|count| small(Some(count))),
             paused: false,
         },
         defaults: Defaults {
-            model: raw.model.map(|name| name.0),
+            model: raw.model.map(|model| model.0),
             max_tokens: raw.max_tokens.map(|count| count.0),
             system: raw.system,
         },

@@ -1,7 +1,7 @@
 //! Pools: the user's entries over the shipped ones.
 
 use super::raw::{RawAlgorithm, RawPool};
-use super::values::Count;
+use super::values::{Count, Model};
 use super::{ConfigError, Source};
 use crate::domain::limit::{
     Algorithm, Dimension, LimitSource, LimitSpec, OutputMode, Per, PoolName, PoolSpec,
@@ -20,21 +20,31 @@ pub(super) fn pools(
     for raw in given {
         let at = Some(raw.span().start);
         let raw = raw.get_ref();
-        if all.iter().any(|pool| *pool.name.0 == *raw.name) {
-            return Err(source.mistake(format!("there are two pools named {:?}", raw.name), at));
+        if all.iter().any(|pool| *pool.name.0 == *raw.name.0) {
+            return Err(source.mistake(format!("there are two pools named {:?}", raw.name.0), at));
         }
         let same = shipped.iter().find(|shipped| shipped.get_ref().name == raw.name);
         let models =
             raw.models.clone().or_else(|| same.and_then(|same| same.get_ref().models.clone()));
         let Some(models) = models.filter(|models| !models.is_empty()) else {
-            let message = format!("the pool {:?} needs `models`, such as [\"claude-*\"]", raw.name);
+            let message =
+                format!("the pool {:?} needs `models`, such as [\"claude-*\"]", raw.name.0);
             return Err(source.mistake(message, at));
         };
+        for model in &models {
+            if let Some(first) = all.iter().find(|pool| pool.models.contains(&model.0)) {
+                let message = format!(
+                    "{:?} stands in the pool {:?} already, which is matched first",
+                    model.0, &*first.name.0
+                );
+                return Err(source.mistake(message, at));
+            }
+        }
         all.push(pool(source, raw, models, at)?);
     }
     for raw in shipped {
         let raw = raw.get_ref();
-        if !all.iter().any(|pool| *pool.name.0 == *raw.name) {
+        if !all.iter().any(|pool| *pool.name.0 == *raw.name.0) {
             all.push(pool(source, raw, raw.models.clone().unwrap_or_default(), None)?);
         }
     }
@@ -44,7 +54,7 @@ pub(super) fn pools(
 fn pool(
     source: &Source<'_>,
     raw: &RawPool,
-    models: Vec<String>,
+    models: Vec<Model>,
     at: Option<usize>,
 ) -> Result<PoolSpec, ConfigError> {
     let algorithm = match (raw.algorithm, raw.burst) {
@@ -53,14 +63,11 @@ fn pool(
             return Err(source.mistake(message, at));
         }
         (Some(RawAlgorithm::Window), None) => Algorithm::Window,
-        (_, Some(burst)) if burst.0.as_millis() == 0 => {
-            return Err(source.mistake("`burst` must be longer than nothing", at));
-        }
         (_, burst) => Algorithm::Bucket { burst: burst.map(|burst| Millis::from(burst.0)) },
     };
     let preset = match &raw.tier {
         None => None,
-        Some(name) => Some(tier(name, &raw.name).ok_or_else(|| {
+        Some(name) => Some(tier(name, family(&raw.name.0, &models)).ok_or_else(|| {
             let message = format!("unknown tier {name:?}; there are {}", TIERS.join(", "));
             source.mistake(message, at)
         })?),
@@ -75,11 +82,25 @@ fn pool(
         }
     }
     Ok(PoolSpec {
-        name: PoolName(raw.name.as_str().into()),
-        models,
+        name: PoolName(raw.name.0.as_str().into()),
+        models: models.into_iter().map(|model| model.0).collect(),
         limits,
         output_mode: mode.unwrap_or(OutputMode::Realtime),
     })
+}
+
+/// The shipped pool whose tiers a pool has: by its models, since its name is the user's.
+fn family<'a>(name: &'a str, models: &[Model]) -> &'a str {
+    let of = |beginnings: [&str; 2]| {
+        models.iter().any(|model| beginnings.iter().any(|begin| model.0.starts_with(begin)))
+    };
+    if of(["claude-fable", "claude-mythos"]) {
+        "fable-5"
+    } else if of(["claude-3-5-haiku", "claude-haiku-3-5"]) {
+        "haiku-3-5"
+    } else {
+        name
+    }
 }
 
 fn own_limits(raw: &RawPool, algorithm: Algorithm) -> Vec<LimitSpec> {

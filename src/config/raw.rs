@@ -1,6 +1,8 @@
 //! The file as it is written: every key optional, unknown keys refused.
 
-use super::values::{Count, ModelName, Positive, QueueName, Size, SomeTime, Span, Zone};
+use super::values::{
+    Attempts, Calls, Count, Delay, KeyFile, MaxTokens, Model, Name, Positive, Size, Span, Zone,
+};
 use crate::domain::limit::OutputMode;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -8,7 +10,7 @@ use std::path::PathBuf;
 use toml::Spanned;
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table of keys")]
 pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) database: RawDatabase,
@@ -25,11 +27,11 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) budget: Vec<Spanned<RawBudget>>,
     #[serde(default)]
-    pub(super) queue: BTreeMap<QueueName, RawQueue>,
+    pub(super) queue: BTreeMap<Name, RawQueue>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table of keys")]
 pub(super) struct RawDatabase {
     pub(super) path: Option<PathBuf>,
 }
@@ -51,10 +53,10 @@ pub(super) enum RawStream {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table of keys")]
 pub(super) struct RawProvider {
     pub(super) base_url: Option<String>,
-    pub(super) api_key_file: Option<PathBuf>,
+    pub(super) api_key_file: Option<KeyFile>,
     pub(super) auth: Option<RawAuth>,
     pub(super) anthropic_version: Option<String>,
     pub(super) anthropic_beta: Option<Vec<String>>,
@@ -65,18 +67,18 @@ pub(super) struct RawProvider {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table of keys")]
 pub(super) struct RawDefaults {
-    pub(super) model: Option<ModelName>,
-    pub(super) max_tokens: Option<Count>,
+    pub(super) model: Option<Model>,
+    pub(super) max_tokens: Option<MaxTokens>,
     pub(super) system: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table of keys")]
 pub(super) struct RawExecutor {
-    pub(super) max_in_flight: Option<Count>,
-    pub(super) request_timeout: Option<SomeTime>,
+    pub(super) max_in_flight: Option<Calls>,
+    pub(super) request_timeout: Option<Delay>,
     pub(super) shutdown_grace: Option<Span>,
 }
 
@@ -88,11 +90,11 @@ pub(super) enum RawOnUnknown {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table of keys")]
 pub(super) struct RawRetry {
-    pub(super) max_attempts: Option<Count>,
-    pub(super) base_delay: Option<SomeTime>,
-    pub(super) max_delay: Option<SomeTime>,
+    pub(super) max_attempts: Option<Attempts>,
+    pub(super) base_delay: Option<Delay>,
+    pub(super) max_delay: Option<Delay>,
     pub(super) on_unknown: Option<RawOnUnknown>,
 }
 
@@ -104,10 +106,10 @@ pub(super) enum RawAlgorithm {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table of keys")]
 pub(super) struct RawPool {
-    pub(super) name: String,
-    pub(super) models: Option<Vec<String>>,
+    pub(super) name: Name,
+    pub(super) models: Option<Vec<Model>>,
     pub(super) tier: Option<String>,
     pub(super) requests_per_minute: Option<Count>,
     pub(super) requests_per_hour: Option<Count>,
@@ -122,7 +124,7 @@ pub(super) struct RawPool {
     pub(super) tokens_per_hour: Option<Count>,
     pub(super) tokens_per_day: Option<Count>,
     pub(super) algorithm: Option<RawAlgorithm>,
-    pub(super) burst: Option<Span>,
+    pub(super) burst: Option<Delay>,
     pub(super) output_mode: Option<OutputMode>,
 }
 
@@ -135,23 +137,23 @@ pub(super) enum RawPer {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table of keys")]
 pub(super) struct RawBudget {
     pub(super) usd: Option<Positive>,
     pub(super) tokens: Option<Count>,
     pub(super) per: RawPer,
-    pub(super) queue: Option<QueueName>,
+    pub(super) queue: Option<Name>,
     pub(super) timezone: Option<Zone>,
     #[serde(default)]
     pub(super) allow_unbounded: bool,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table of keys")]
 pub(super) struct RawQueue {
     pub(super) weight: Option<Positive>,
-    pub(super) max_in_flight: Option<Count>,
-    pub(super) model: Option<ModelName>,
-    pub(super) max_tokens: Option<Count>,
+    pub(super) max_in_flight: Option<Calls>,
+    pub(super) model: Option<Model>,
+    pub(super) max_tokens: Option<MaxTokens>,
     pub(super) system: Option<String>,
 }

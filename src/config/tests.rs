@@ -58,7 +58,7 @@ fn errors_name_file_line_and_caret() {
     let message = mistake("[executor]\nmax_in_fligt = 3\n");
     assert!(
         message.starts_with(
-            "/etc/claudeq/daemon.toml:2:1: unknown key `max_in_fligt`, expected one of"
+            "/etc/claudeq/daemon.toml:2:1: unknown key `max_in_fligt`; did you mean `max_in_flight`?"
         ),
         "{message}"
     );
@@ -89,18 +89,96 @@ fn wrong_values_are_refused_where_they_stand() {
             "[[pool]]\nname = \"a\"\nmodels=[\"*\"]\nalgorithm=\"window\"\nburst=\"5s\"",
             "no `burst`",
         ),
-        ("[executor]\nrequest_timeout = \"0s\"", "longer than nothing"),
-        ("[retry]\nbase_delay = \"0s\"", "longer than nothing"),
-        ("[retry]\nmax_delay = \"1ms\"", "longer than retry.max_delay"),
-        ("[queue.\"ü\"]\nweight = 2", "printable ASCII"),
-        ("[queue.a]\nmodel = \"\"", "1 to 200 characters"),
-        ("[[budget]]\nusd = 1\nper = \"day\"\nqueue = \"*\"", "no queue can be called"),
         ("[defaults", "daemon.toml:1"),
+        ("[executor]\nmax_in_flight = \"4k\"", "a whole number from 1 to 10000, without quotes"),
+        ("[executor]\nmax_in_flight = 4k", ":2:"),
+        ("[executor]\nmax_in_flight = 20000", "from 1 to 10000"),
+        ("[executor]\nmax_in_flight = 9999999999999999999999", "from 1 to 10000"),
+        ("[executor]\nmax_in_flight = 1.5", "a whole number from 1"),
+        ("[retry]\nmax_attempts = 5000", "from 1 to 1000"),
+        ("[defaults]\nmax_tokens = 1000000000", "from 1 to 10000000"),
+        ("[queue.a]\nmax_in_flight = 20000", "from 1 to 10000"),
+        // Every call would be given up at once, and charged.
+        ("[executor]\nrequest_timeout = \"0s\"", "at least \"1ms\""),
+        ("[provider]\nmax_response_bytes = \"0B\"", "no size"),
+        ("[retry]\nbase_delay = \"5m\"", "longer than retry.max_delay"),
+        ("[defaults]\nmodel = \"\"", "1 to 200 characters"),
+        // None of these can ever be met by a job, so that their walls would hold nothing.
+        ("[queue.\"*\"]\nweight = 2", "can be no name"),
+        ("[queue.\"\"]\nweight = 2", "can be no name"),
+        ("[[budget]]\nusd = 1\nper = \"day\"\nqueue = \"*\"", "daemon.toml:4:9: \"*\" can be"),
+        ("[[pool]]\nname = \"*\"\nmodels = [\"m\"]", "can be no name"),
+        ("[[pool]]\nname = \"x\"\nmodels = [\"\"]", "1 to 200 characters"),
+        (
+            "[[budget]]\nusd = 5\nper = \"day\"\n[[budget]]\nusd = 7\nper = \"day\"",
+            "daemon.toml:4:1: there is another budget",
+        ),
+        (
+            "[[pool]]\nname = \"a\"\nmodels=[\"m*\"]\n[[pool]]\nname = \"b\"\nmodels=[\"m*\"]",
+            "\"m*\" stands in the pool \"a\" already",
+        ),
+        ("[budget]\nusd = 5\nper = \"day\"", "two pairs of brackets: [[…]]"),
+        ("[[budget]]\nusd = 5", "missing key `per`"),
+        ("database = \"x.db\"", "expected a table of keys"),
+        ("[provider]\nanthropic_beta = \"x\"", "expected a list, such as"),
     ] {
         let message = mistake(text);
         assert!(message.contains(part), "{text}\n{message}");
         assert!(message.contains("/etc/claudeq/daemon.toml"), "{message}");
     }
+}
+
+#[test]
+fn a_key_in_the_wrong_place_is_not_shown() {
+    for (text, cure) in [
+        ("[provider]\napi_key = \"sk-ant-canary\"", "`api_key_file` in [provider]"),
+        ("[provider]\napi_key = canary", "string values must be quoted"),
+        ("api_key = \"canary\"", "`api_key_file` in [provider]"),
+        ("[provider]\napi_key_file = \"sk-ant-canary\"", "into a file that only you can read"),
+        ("[provider]\nauth = \"sk-ant-canary\"", "`bearer`"),
+        ("[provider]\nproxi = \"sk-ant-canary\"", "did you mean `proxy`?"),
+        ("[provider]\nproxy = [\"http://me:canary@proxy\"]", "expected a string"),
+    ] {
+        let message = mistake(text);
+        assert!(!message.contains("canary") && message.contains(cure), "{message}");
+    }
+}
+
+#[test]
+fn files_as_other_systems_write_them_are_read() {
+    let config = parse("\u{feff}[executor]\r\nmax_in_flight = 3\r\n").unwrap();
+    assert_eq!(config.max_in_flight, 3);
+    let message = mistake("\u{feff}[executor]\r\n\tmax_in_fligt = 3\r\n");
+    assert!(message.ends_with("\n  2 |  max_in_fligt = 3\n       ^"), "{message}");
+}
+
+#[test]
+fn what_is_no_text_or_no_configuration_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("daemon.toml");
+    let message = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        Config::load(Some(&path), &Overrides::default()).unwrap_err().to_string()
+    };
+    let latin = message(b"[defaults]\nsystem = \"Gr\xfc\xdfe\"\n");
+    assert!(latin.contains("daemon.toml:2:13: this is not UTF-8 text"), "{latin}");
+    let long = message(&vec![b'#'; 2 << 20]);
+    assert!(long.contains("too large to be a configuration"), "{}", long.len());
+    let wide = mistake(&format!("[executor]\nmax_in_flight = \"{}\" x", "a".repeat(5_000)));
+    assert!(wide.lines().all(|line| line.len() < 400), "{}", wide.len());
+}
+
+#[test]
+fn tiers_go_by_the_models_not_by_the_name_of_the_pool() {
+    let amount = |text: &str| {
+        let pool = parse(text).unwrap().pools.remove(0);
+        pool.limits.iter().find(|l| l.dimension == Dimension::OutputTokens).unwrap().amount
+    };
+    let pool = "[[pool]]\ntier = \"scale\"\n";
+    let mine = format!("{pool}name = \"mine\"\nmodels = [\"claude-fable-5*\"]");
+    assert_eq!(amount(&mine), amount(&format!("{pool}name = \"fable-5\"")));
+    let usual = format!("{pool}name = \"mine\"\nmodels = [\"claude-sonnet-5*\"]");
+    assert!(amount(&usual) > amount(&mine));
 }
 
 #[test]

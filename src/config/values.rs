@@ -1,10 +1,11 @@
 //! Values as people write them, checked where they are read, so that an error points at them.
 
 use crate::clock::calendar;
-use crate::domain::job::is_queue_name;
+use crate::domain::job::is_plain_name;
 use serde::de::{Error, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer};
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A duration such as "90s" or "1h 30m"; a bare number is refused, since nobody knows its unit.
@@ -24,24 +25,24 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-/// A duration during which something is to happen: above zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct SomeTime(pub(super) Span);
-
-impl<'de> Deserialize<'de> for SomeTime {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let span = Span::deserialize(deserializer)?;
-        if span.0.is_zero() {
-            return Err(D::Error::custom("must be longer than nothing; write \"10m\""));
-        }
-        Ok(SomeTime(span))
-    }
-}
-
 /// Nothing here is sensibly longer, and timers cannot hold much more.
 const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 
-/// A size such as "32MiB" or "500kB".
+/// A span that something takes: never nothing, which would end or repeat it at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Delay(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for Delay {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Span(span) = Span::deserialize(deserializer)?;
+        if span.as_millis() == 0 {
+            return Err(D::Error::custom("it must be at least \"1ms\""));
+        }
+        Ok(Delay(span))
+    }
+}
+
+/// A size such as "32MiB" or "500kB"; never nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Size(pub(super) u64);
 
@@ -68,37 +69,7 @@ fn parse_size(text: &str) -> Option<u64> {
         "GiB" => 1 << 30,
         _ => return None,
     };
-    number.checked_mul(unit)
-}
-
-/// The name of a queue as the schema allows it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct QueueName(pub(super) String);
-
-impl<'de> Deserialize<'de> for QueueName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = text(deserializer, "the name of a queue")?;
-        if is_queue_name(&name) {
-            return Ok(QueueName(name));
-        }
-        Err(D::Error::custom(format!(
-            "no queue can be called {name:?}: 1 to 200 printable ASCII characters, and not \"*\""
-        )))
-    }
-}
-
-/// The name of a model: any, but one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ModelName(pub(super) String);
-
-impl<'de> Deserialize<'de> for ModelName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = text(deserializer, "the name of a model")?;
-        if (1..=200).contains(&name.chars().count()) {
-            return Ok(ModelName(name));
-        }
-        Err(D::Error::custom("the name of a model has 1 to 200 characters; leave it out for none"))
-    }
+    number.checked_mul(unit).filter(|size| *size > 0)
 }
 
 /// The name of a time zone that exists.
@@ -156,18 +127,84 @@ impl Positive {
     }
 }
 
-/// A whole number of at least one.
+/// A whole number from 1 to `MOST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Count(pub(super) i64);
+pub(super) struct Whole<const MOST: i64>(pub(super) i64);
 
-impl<'de> Deserialize<'de> for Count {
+/// Of requests or tokens.
+pub(super) type Count = Whole<1_000_000_000_000>;
+/// Calls at a time.
+pub(super) type Calls = Whole<10_000>;
+/// Attempts of a job; as in the table `jobs`.
+pub(super) type Attempts = Whole<1_000>;
+/// Of an answer; as in the table `jobs`.
+pub(super) type MaxTokens = Whole<10_000_000>;
+
+impl<'de, const MOST: i64> Deserialize<'de> for Whole<MOST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = i64::deserialize(deserializer)?;
-        if (1..=1_000_000_000_000).contains(&value) {
-            Ok(Count(value))
-        } else {
-            Err(D::Error::invalid_value(Unexpected::Signed(value), &"a whole number from 1"))
+        struct Number<const MOST: i64>;
+        impl<const MOST: i64> Visitor<'_> for Number<MOST> {
+            type Value = Whole<MOST>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a whole number from 1 to {MOST}, without quotes or unit")
+            }
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Whole<MOST>, E> {
+                if (1..=MOST).contains(&value) {
+                    return Ok(Whole(value));
+                }
+                Err(E::invalid_value(Unexpected::Signed(value), &self))
+            }
+            fn visit_i128<E: Error>(self, value: i128) -> Result<Whole<MOST>, E> {
+                Err(E::invalid_value(Unexpected::Other(&format!("integer `{value}`")), &self))
+            }
         }
+        deserializer.deserialize_any(Number)
+    }
+}
+
+/// A name that a queue or a pool can have: what the table `jobs` takes for a queue.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Name(pub(super) String);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = text(deserializer, "a name")?;
+        if is_plain_name(&name) {
+            return Ok(Name(name));
+        }
+        Err(D::Error::custom(format!(
+            "{name:?} can be no name: 1 to 200 printable ASCII characters, not \"*\""
+        )))
+    }
+}
+
+/// A model's name, or a pattern of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Model(pub(super) String);
+
+impl<'de> Deserialize<'de> for Model {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let model = text(deserializer, "a model, such as \"claude-sonnet-5-5\"")?;
+        if (1..=200).contains(&model.chars().count()) {
+            return Ok(Model(model));
+        }
+        Err(D::Error::custom("a model has 1 to 200 characters"))
+    }
+}
+
+/// Where the key lies; never the key itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct KeyFile(pub(super) PathBuf);
+
+impl<'de> Deserialize<'de> for KeyFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let path = text(deserializer, "the path of a file that has the key")?;
+        if path.starts_with("sk-") {
+            return Err(D::Error::custom(
+                "this is a key; write it into a file that only you can read, and name that here",
+            ));
+        }
+        Ok(KeyFile(path.into()))
     }
 }
 
@@ -197,7 +234,7 @@ mod tests {
         assert_eq!(parse_size("32MiB"), Some(32 << 20));
         assert_eq!(parse_size("500 kB"), Some(500_000));
         assert_eq!(parse_size("7B"), Some(7));
-        for bad in ["", "32", "MiB", "1.5MiB", "-1B", "99999999999999999999GiB", "1TB"] {
+        for bad in ["", "32", "MiB", "1.5MiB", "-1B", "99999999999999999999GiB", "1TB", "0B"] {
             assert_eq!(parse_size(bad), None, "{bad}");
         }
     }

@@ -27,9 +27,9 @@ impl fmt::Display for JobId {
     }
 }
 
-/// What a queue may be called: 1 to 200 printable ASCII characters, and not `*`, which stands for
+/// What queues and pools may be called: 1 to 200 printable ASCII characters, and not `*`, which stands for
 /// every queue. The schema says the same.
-pub fn is_queue_name(name: &str) -> bool {
+pub fn is_plain_name(name: &str) -> bool {
     (1..=200).contains(&name.len())
         && name.bytes().all(|byte| (b' '..=b'~').contains(&byte))
         && name != "*"

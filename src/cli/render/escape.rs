@@ -3,6 +3,7 @@
 //! Invariant: after [`line()`] and [`text`] nothing is left that moves a cursor, colours, links,
 //! reorders or hides text; after [`line()`] it is a single line.
 
+use crate::telemetry::is_unsafe;
 use std::borrow::Cow;
 use std::fmt::Write;
 
@@ -65,21 +66,6 @@ fn json_escape(c: char) -> String {
         let _ = write!(out, "\\u{unit:04x}");
     }
     out
-}
-
-/// Control characters, and what is invisible or turns the direction of text around.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            u32::from(c),
-            0x00ad | 0x034f | 0x061c | 0x115f | 0x1160 | 0x17b4 | 0x17b5 | 0x3164 | 0xfeff | 0xffa0
-                | 0x180b..=0x180f
-                | 0x200b..=0x200f
-                | 0x2028..=0x202e
-                | 0x2060..=0x206f
-                | 0xfff0..=0xfffb
-                | 0xe0000..=0xe0fff
-        )
 }
 
 #[cfg(test)]

@@ -111,6 +111,11 @@ impl Screen {
         Screen { width: self.width.min(width), ..*self }
     }
 
+    /// The same, where no line is too long.
+    pub(crate) fn uncut(&self) -> Screen {
+        Screen { width: usize::MAX, ..*self }
+    }
+
     /// Whether lines may be drawn over.
     pub(crate) fn can_redraw(&self, environment: &Environment) -> bool {
         self.terminal && !environment.dumb_terminal

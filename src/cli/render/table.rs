@@ -6,7 +6,7 @@ use super::screen::{Screen, Tone};
 
 /// Between two columns.
 const GAP: usize = 2;
-/// A column is not cut below this …
+/// A column is not cut below this, unless it says more …
 const COLUMN_LEAST: usize = 6;
 /// … and spare columns go before another is cut below this.
 const COLUMN_FAIR: usize = 24;
@@ -20,8 +20,12 @@ pub(crate) struct Column {
     optional: bool,
     /// Whether it goes before others are cut short.
     spare: bool,
+    /// Whether it goes rather than that others fall off the edge.
+    dispensable: bool,
     /// Whether its cells are never cut.
     whole: bool,
+    /// Below this they are not cut.
+    least: usize,
 }
 
 /// Rows under a head.
@@ -34,12 +38,13 @@ pub(crate) struct Table {
 impl Column {
     /// Text, from the left.
     pub(crate) const fn left(title: &'static str) -> Column {
-        Column { title, right: false, optional: false, spare: false, whole: false }
+        let (right, optional, spare, dispensable, whole) = (false, false, false, false, false);
+        Column { title, right, optional, spare, dispensable, whole, least: COLUMN_LEAST }
     }
 
     /// Numbers, to the right.
     pub(crate) const fn right(title: &'static str) -> Column {
-        Column { title, right: true, optional: false, spare: false, whole: true }
+        Column { right: true, whole: true, ..Column::left(title) }
     }
 
     /// Left out when all its cells are empty.
@@ -55,6 +60,16 @@ impl Column {
     /// Left out when the screen is too narrow for all columns.
     pub(crate) const fn spare(self) -> Column {
         Column { spare: true, ..self }
+    }
+
+    /// Left out when not even cut columns have room beside it.
+    pub(crate) const fn dispensable(self) -> Column {
+        Column { dispensable: true, ..self }
+    }
+
+    /// Cut to this many characters at the most.
+    pub(crate) const fn least(self, least: usize) -> Column {
+        Column { least, ..self }
     }
 }
 
@@ -102,6 +117,12 @@ impl Table {
                 None => break,
             }
         }
+        while full(&self.least_widths()) > screen.width {
+            match self.columns.iter().rposition(|column| column.dispensable) {
+                Some(at) => self.drop_column(at),
+                None => break,
+            }
+        }
     }
 
     fn drop_column(&mut self, at: usize) {
@@ -133,12 +154,20 @@ impl Table {
         self.columns.iter().zip(self.natural_widths()).map(fair).collect()
     }
 
+    /// The same, everything cut as far as it may be.
+    fn least_widths(&self) -> Vec<usize> {
+        let least = |(column, width): (&Column, usize)| {
+            if column.whole { width } else { width.min(column.least) }
+        };
+        self.columns.iter().zip(self.natural_widths()).map(least).collect()
+    }
+
     /// The widest columns of text give way until all fit.
     fn widths(&self, screen: &Screen) -> Vec<usize> {
         let mut widths = self.natural_widths();
         while full(&widths) > screen.width {
             let widest = (0..widths.len())
-                .filter(|at| !self.columns[*at].whole && widths[*at] > COLUMN_LEAST)
+                .filter(|at| !self.columns[*at].whole && widths[*at] > self.columns[*at].least)
                 .max_by_key(|at| widths[*at]);
             match widest {
                 Some(at) => widths[at] -= 1,
@@ -200,5 +229,19 @@ mod tests {
         assert!(lines.iter().all(|line| width(line) <= 40), "{lines:?}");
         let lines = table().lines(&Screen::plain(24));
         assert_eq!(lines[1], "   7  default  a senten…");
+    }
+
+    #[test]
+    fn columns_go_before_others_fall_off_the_edge() {
+        let mut table = Table::new(&[
+            Column::left("NAME").least(8),
+            Column::right("COUNT").dispensable(),
+            Column::left("WHEN").whole(),
+        ]);
+        let plain = |text: &str| (Tone::Plain, text.to_owned());
+        table.row(vec![plain("a long name"), plain("1,024"), plain("12 s old")]);
+        let lines = |width| table.clone().lines(&Screen::plain(width));
+        assert_eq!(lines(25)[1], "a long …  1,024  12 s old");
+        assert_eq!(lines(24)[1], "a long name  12 s old");
     }
 }

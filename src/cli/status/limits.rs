@@ -37,7 +37,9 @@ pub(super) fn block(view: &View, screen: &Screen) -> Vec<Line> {
         lines.extend(own.map(|limit| row(limit, &columns, screen)));
     }
     if pools.len() > POOLS {
-        let more = format!("    {} more pools in use: claudeq limits", pools.len() - POOLS);
+        let more = pools.len() - POOLS;
+        let noun = if more == 1 { "pool" } else { "pools" };
+        let more = format!("    {more} more {noun} in use: claudeq limits");
         lines.push(Line::default().and(Tone::Faint, more));
     }
     lines

@@ -193,5 +193,6 @@ fn one_line(view: &View, screen: &Screen) -> String {
     parts.push(format::percent(counts.finished(), counts.total()));
     let daemon = if view.daemon.running { "running" } else { "stopped" };
     let clock = calendar::rfc3339(view.now);
-    Line::plain(format!("{clock} {daemon}: {}", parts.join(" · "))).render(screen)
+    // Whoever reads it later wants the end as well.
+    Line::plain(format!("{clock} {daemon}: {}", parts.join(" · "))).render(&screen.uncut())
 }

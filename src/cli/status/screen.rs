@@ -260,11 +260,7 @@ fn gate_sentence(gate: &GateRow, view: &View) -> String {
         }
         Some(Closed::Account) => format!("{whose} is parked: its spend limit is reached"),
         Some(Closed::Key) => {
-            let pid = view.daemon.pid.map(|pid| pid.to_string());
-            let pid = pid.unwrap_or_else(|| "PID".to_owned());
-            return format!(
-                "the API key was rejected: put a valid one in place, then kill -HUP {pid}"
-            );
+            return format!("the API key was rejected: {}", key_cure(view));
         }
         None => format!("{whose} is closed ({})", gate.reason),
     };
@@ -290,6 +286,20 @@ fn next_try(until: Option<Timestamp>, now: Timestamp) -> String {
             format::span(at.since(now).0)
         ),
         _ => "; the next try is due".to_owned(),
+    }
+}
+
+/// How to give the daemon another key: it can only read a file anew, and which of the three
+/// places it has its key from stands nowhere.
+fn key_cure(view: &View) -> String {
+    match (&view.api_key_file, view.daemon.running, view.daemon.pid) {
+        (_, false, _) => "start the daemon with a valid one".to_owned(),
+        (Some(file), true, Some(pid)) => format!(
+            "put a valid one into {}, then kill -HUP {pid}; if it comes from ANTHROPIC_API_KEY or \
+             systemd, start the daemon again with a valid one",
+            file.display()
+        ),
+        _ => "stop the daemon and start it with a valid one".to_owned(),
     }
 }
 
@@ -369,7 +379,9 @@ fn classes(found: &[FailureCount]) -> Vec<Line> {
         })
         .collect();
     if found.len() > CLASSES {
-        pieces.push(Line::plain(format!("{} other kinds", found.len() - CLASSES)));
+        let more = found.len() - CLASSES;
+        let kinds = if more == 1 { "kind" } else { "kinds" };
+        pieces.push(Line::plain(format!("{more} other {kinds}")));
     }
     pieces
 }
@@ -409,5 +421,7 @@ fn wrapped(label: &str, tone: Tone, text: &str, screen: &Screen) -> Vec<Line> {
 /// `api.anthropic.com` of its URL.
 fn host_of(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split('/').next().unwrap_or(rest).to_owned()
+    let host = rest.split('/').next().unwrap_or(rest);
+    // A password may stand before it.
+    host.rsplit('@').next().unwrap_or(host).to_owned()
 }

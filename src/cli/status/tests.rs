@@ -270,7 +270,7 @@ fn trouble_is_said_in_sentences() {
     for sentence in [
         "  Trouble   the database cannot be written: disk full",
         "  Locked    process 777 holds the write lock: nobody else can write",
-        "  Closed    the API key was rejected: put a valid one in place, then kill -HUP 4121",
+        "  Closed    the API key was rejected: stop the daemon and start it with a valid one",
         "opus-5 waits: too many calls to api.anthropic.com failed; the next try is due",
         "sonnet-5-5 is paused by a 429 until ",
         "(in 12 s)",
@@ -286,6 +286,34 @@ fn trouble_is_said_in_sentences() {
     ] {
         assert!(text.contains(sentence), "{sentence}\n{text}");
     }
+}
+
+/// Only a file can be read anew by a daemon that runs.
+#[test]
+fn a_rejected_key_is_cured_where_it_came_from() {
+    let mut view = View { api_key_file: Some("/etc/key".into()), ..troubled() };
+    let said = |view: &View| shown(view, &Screen::plain(200)).replace("\n            ", " ");
+    let by_file = said(&view);
+    let cure = "put a valid one into /etc/key, then kill -HUP 4121; if it comes from \
+                ANTHROPIC_API_KEY or systemd, start the daemon again with a valid one";
+    assert!(by_file.contains(cure), "{by_file}");
+    view.daemon.running = false;
+    assert!(said(&view).contains("rejected: start the daemon with a valid one"));
+    view = View { api_key_file: None, ..troubled() };
+    assert!(!said(&view).contains("kill -HUP"));
+}
+
+#[test]
+fn a_password_in_the_url_is_not_shown() {
+    let view = View { base_url: "https://me:canary@gateway:1/v1".into(), ..busy() };
+    let text = shown(&view, &Screen::plain(100));
+    assert!(text.contains("· gateway:1\n") && !text.contains("canary"), "{text}");
+}
+
+#[test]
+fn a_line_for_a_pipe_is_not_cut() {
+    let line = one_line(&busy(), &Screen::plain(40));
+    assert!(line.ends_with(" · 12 cancelled · 74 %"), "{line}");
 }
 
 #[test]

@@ -30,6 +30,8 @@ pub(super) struct View {
     pub(super) database: PathBuf,
     pub(super) bytes: u64,
     pub(super) base_url: String,
+    /// `provider.api_key_file`.
+    pub(super) api_key_file: Option<PathBuf>,
     pub(super) daemon: Daemon,
     pub(super) counts: Counts,
     pub(super) timed: Timed,
@@ -134,6 +136,7 @@ impl View {
             database: store.path().to_owned(),
             bytes: std::fs::metadata(store.path()).map_or(0, |file| file.len()),
             base_url: live_url.unwrap_or_else(|| config.provider.base_url.clone()),
+            api_key_file: config.provider.api_key_file.clone(),
             counts: store.counts().await?,
             timed: store.timed().await?,
             failures: store.by_class("failed").await?,

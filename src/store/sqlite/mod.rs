@@ -236,7 +236,8 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a compact, consistent copy to a file that must not exist yet.
+    /// Writes a compact, consistent copy to a file that must be empty or not exist yet. Its path
+    /// must be UTF-8 and not begin with "file:".
     ///
     /// # Errors
     /// When the copy cannot be written.
@@ -271,6 +272,26 @@ impl Store {
             .await
             .doing("check the database")?;
         Ok(found == "ok")
+    }
+
+    /// Whether a copy that nobody uses yet is ours and sound; SQLite's complaints otherwise. Not a
+    /// byte of it changes.
+    ///
+    /// # Errors
+    /// When it cannot even be read, or is no database of ours.
+    pub async fn inspect_copy(path: &Path) -> Result<Vec<String>, StoreError> {
+        if examine(path, BUSY).await? == 0 {
+            let found = "it is empty".to_owned();
+            return Err(StoreError::Foreign { path: path.to_owned(), found });
+        }
+        let options = SqliteConnectOptions::new().filename(literal(path)).read_only(true);
+        let connection = options.disable_statement_logging().connect().await;
+        let mut connection = connection.doing("open the copy")?;
+        let rows: Result<Vec<String>, _> =
+            sqlx::query_scalar(INTEGRITY).fetch_all(&mut connection).await;
+        let rows = rows.doing("check the copy")?;
+        connection.close().await.doing("close the copy")?;
+        Ok(rows.into_iter().filter(|row| row != "ok").collect())
     }
 
     /// Closes the connections; the lock stays with the process.

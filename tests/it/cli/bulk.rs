@@ -83,17 +83,6 @@ fn a_terminal_is_asked_first() {
 }
 
 #[test]
-fn no_queue_is_paused_that_cannot_exist() {
-    let stage = Stage::ready();
-    for name in ["", "ü", "tab\there"] {
-        let said = stage.run(&["pause", name]);
-        assert_eq!(said.code, 2, "{said:?}");
-        assert!(said.err.contains("no queue can be called"), "{said:?}");
-    }
-    assert_eq!(stage.value("SELECT count(*) FROM pauses"), "0");
-}
-
-#[test]
 fn queues_are_paused_and_resumed() {
     let stage = Stage::with_every_state();
     stage.ok(&["pause", "nightly"]);
@@ -106,6 +95,19 @@ fn queues_are_paused_and_resumed() {
     assert_eq!(stage.ok(&["resume"]), "nothing was paused");
     assert_eq!(stage.ok(&["pause", "side", "--json"]), "{\"paused\":[\"side\"]}");
     assert!(stage.ok(&["status"]).contains("  Paused    side   claudeq resume side"));
+}
+
+#[test]
+fn a_queue_that_cannot_be_or_has_no_job_is_said() {
+    let stage = Stage::with_every_state();
+    for name in ["", "ü", "a\nb"] {
+        let said = stage.run(&["pause", name]);
+        assert_eq!((said.code, said.err.lines().count()), (65, 1), "{said:?}");
+    }
+    assert_eq!(stage.run(&["pause", "side"]).err, "");
+    let typo = stage.run(&["pause", "sied"]);
+    assert_eq!(typo.code, 0, "it may be paused before its first job: {typo:?}");
+    assert_eq!(typo.err, "claudeq: there is no job in queue sied so far");
 }
 
 #[test]

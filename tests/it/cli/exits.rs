@@ -79,6 +79,47 @@ fn a_mistake_in_the_configuration_is_shown_with_its_place() {
     assert!(missing.err.contains("cannot read the configuration gone.toml"), "{missing:?}");
 }
 
+/// A budget that stands in a file out of reach is still a wall.
+#[test]
+fn a_configuration_that_leads_nowhere_is_no_leave_to_do_without() {
+    let stage = Stage::ready();
+    let config = stage.path().join("daemon.toml");
+    fs::remove_file(&config).unwrap();
+    std::os::unix::fs::symlink("not-mounted/daemon.toml", &config).unwrap();
+    for args in [&["daemon", "--until-empty"][..], &["status"]] {
+        let mut command = stage.command(args);
+        command.env("ANTHROPIC_BASE_URL", "http://127.0.0.1:9");
+        let said = said(command);
+        assert_eq!(said.code, 78, "{said:?}");
+        assert!(said.err.contains("cannot read the configuration daemon.toml"), "{}", said.err);
+    }
+}
+
+#[test]
+fn settings_that_the_api_cannot_be_called_with_are_said_with_their_place() {
+    let stage = Stage::ready();
+    let key = "[provider]\nbase_url = \"not a url\"\n";
+    fs::write(stage.path().join("daemon.toml"), key).unwrap();
+    let run = |base_url: Option<&std::ffi::OsStr>| {
+        let mut command = stage.command(&["daemon", "--until-empty"]);
+        command.env("ANTHROPIC_API_KEY", "sk-canary");
+        command.envs(base_url.map(|url| ("ANTHROPIC_BASE_URL", url)));
+        said(command)
+    };
+    let by_file = run(None);
+    assert_eq!((by_file.code, by_file.err.lines().count()), (78, 1), "{by_file:?}");
+    assert!(by_file.err.starts_with("claudeq: daemon.toml: "), "{by_file:?}");
+    assert!(by_file.err.contains("provider.base_url is not usable"), "{by_file:?}");
+    // What is not UTF-8 does not count as absent: the calls would go somewhere else.
+    let odd = std::os::unix::ffi::OsStrExt::from_bytes(&b"\xff"[..]);
+    for url in [std::ffi::OsStr::new("nowhere"), odd] {
+        let by_variable = run(Some(url));
+        assert_eq!(by_variable.code, 78, "{by_variable:?}");
+        assert!(by_variable.err.contains("ANTHROPIC_BASE_URL, which comes before"));
+        assert!(!by_variable.err.contains("canary"), "{by_variable:?}");
+    }
+}
+
 #[test]
 fn the_configuration_is_found_or_named_before_or_after_the_command() {
     let stage = Stage::ready();

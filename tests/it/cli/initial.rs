@@ -73,6 +73,44 @@ fn a_group_shares_the_database_and_its_directory() {
 }
 
 #[test]
+fn nobody_else_may_write_what_it_creates_whatever_the_umask() {
+    let stage = Stage::empty();
+    let mut command = crate::helper::with_claudeq("sh");
+    command.args(["-c", "umask 0; exec claudeq init --config etc/d.toml --db var/queue.db"]);
+    command.current_dir(stage.path());
+    assert_eq!(super::stage::said(command).code, 0);
+    let mode = |name: &str| fs::metadata(stage.path().join(name)).unwrap().mode() & 0o7777;
+    for (name, expected) in
+        [("etc", 0o755), ("etc/d.toml", 0o644), ("var", 0o755), ("var/queue.db", 0o600)]
+    {
+        assert_eq!(mode(name), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_refused_directory_stays_as_it_was() {
+    let home = Stage::empty();
+    for args in [&["init", "--group"][..], &["init", "--group", "--full", "--config", "new/d.toml"]]
+    {
+        let mut command = home.command(args);
+        command.env("HOME", home.path()).env("CLAUDEQ_DB", "queue.db");
+        assert_eq!(super::stage::said(command).code, 2, "{args:?}");
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "{args:?}");
+    }
+}
+
+#[test]
+fn what_it_says_to_type_can_be_typed() {
+    let stage = Stage::empty();
+    let said = stage.ok(&["init", "--config", "my settings.toml"]);
+    assert!(said.contains("claudeq daemon --config 'my settings.toml'"), "{said}");
+    let kept = stage.ok(&["init", "--config", "my settings.toml", "--db", "other.db"]);
+    assert!(kept.contains("--config 'my settings.toml' --db other.db"), "{kept}");
+    let odd = stage.ok(&["init", "--config", "odd.toml", "--db", "new\nline\u{1b}[31m.db"]);
+    assert!(odd.lines().count() == 3 && odd.contains("new\\nline\\x1b[31m.db"), "{odd}");
+}
+
+#[test]
 fn json_says_what_was_done() {
     let stage = Stage::empty();
     let line = stage.ok(&["init", "--json"]);

@@ -1,6 +1,6 @@
 //! `list`, `show`, `attempts`, `results`, `limits`, `cost`: shapes for programs, tables for people.
 
-use super::stage::Stage;
+use super::stage::{Stage, said};
 use crate::helper::sql;
 use serde_json::Value;
 
@@ -218,6 +218,34 @@ fn nothing_hostile_reaches_a_terminal() {
     // A pipe gets what is there.
     let object: Value = serde_json::from_str(&stage.ok(&["show", "1"])).unwrap();
     assert_eq!(object["key"], "k\rx");
+}
+
+/// On a narrow screen whole columns go, not what stands at its right edge.
+#[test]
+fn tables_fit_a_narrow_screen() {
+    let stage = Stage::with_every_state();
+    sql(
+        &stage.database(),
+        "INSERT INTO jobs (prompt, queue, batch, key, priority)
+         VALUES ('x', 'a queue with a long name', 'a batch with a long name', 'a long key', 5)",
+    );
+    let run = |width: &str, args: &[&str]| {
+        let mut command = stage.command(args);
+        command.env("COLUMNS", width);
+        said(command).out
+    };
+    for width in ["40", "60", "80"] {
+        let most: usize = width.parse().unwrap();
+        for args in [&["list", "--table"][..], &["attempts", "--all", "--table"], &["status"]] {
+            for line in run(width, args).lines() {
+                assert!(line.chars().count() <= most, "{width} {args:?}: {line}");
+            }
+        }
+        let list = run(width, &["list", "--table"]);
+        assert!(list.lines().next().unwrap().contains("WHEN"), "{width}\n{list}");
+        let plan = run(width, &["plan", "--table", "--tier", "tier-1-split"]);
+        assert!(plan.contains("\ntier tier-1-split"), "{width}\n{plan}");
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The command line as people and scripts meet it: the real binary in a directory of its own.
 
 mod adding;
+mod backup;
 mod bulk;
 mod exits;
 mod initial;

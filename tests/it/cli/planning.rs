@@ -66,6 +66,27 @@ fn a_hundred_thousand_jobs_under_every_tier() {
     assert_eq!(lines(&stage.ok(&["plan", "--queue", "none"]))[0]["jobs"], 0);
 }
 
+/// Rows with the same figures would be a riddle; programs get them all the same.
+#[test]
+fn tiers_that_make_no_difference_are_named_in_a_sentence() {
+    let out = with_jobs(3).run(&["plan", "--table"]).out;
+    let tiers = |out: &str| out.lines().filter(|line| line.starts_with("tier ")).count();
+    assert!(tiers(&out) > 0 && tiers(&out) < 6, "{out}");
+    assert!(out.contains("\ntier free ") && !out.contains("\ntier scale"), "{out}");
+    assert!(out.contains("\n\nThe same as it is under start, build, scale, tier-1, "), "{out}");
+
+    let stage = with_jobs(1);
+    sql(&stage.database(), "UPDATE job_state SET next_attempt_at = 9000000000000;");
+    let out = stage.run(&["plan", "--table"]).out;
+    assert_eq!(tiers(&out), 0, "{out}");
+    assert!(
+        out.ends_with("\n\nThe same under every tier: their limits are not what holds it back.")
+    );
+    assert_eq!(lines(&stage.run(&["plan"]).out).len(), 13);
+    let asked = stage.run(&["plan", "--table", "--tier", "start"]).out;
+    assert_eq!(tiers(&asked), 1, "{asked}");
+}
+
 #[test]
 fn a_table_for_people() {
     let stage = with_jobs(1_000);
