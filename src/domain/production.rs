@@ -113,6 +113,8 @@ pub struct Flow {
     prospect: Prospect,
     /// What each level was when it was sent; see [`Bucket::mark`](super::bucket::Bucket::mark).
     marks: Vec<(Dimension, i64)>,
+    /// Its headers were compared with the levels.
+    compared: bool,
 }
 
 impl Flow {
@@ -129,6 +131,7 @@ impl Flow {
             seen: None,
             prospect,
             marks: Vec::new(),
+            compared: false,
         }
     }
 
@@ -165,6 +168,12 @@ impl Flow {
         tokens.min(self.max_tokens).max(real(self.taken))
     }
 
+    /// When its first token came, as far as anybody knows.
+    fn begun(&self) -> Timestamp {
+        let by_speed = self.prospect.speed.map(|speed| self.begins(speed));
+        by_speed.or(self.first_token_at).unwrap_or(self.since)
+    }
+
     fn begins(&self, speed: Speed) -> Timestamp {
         self.first_token_at.unwrap_or(self.since + speed.first_token)
     }
@@ -181,11 +190,24 @@ impl Flow {
     }
 }
 
+/// Output that was written evenly over a stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// Its beginning.
+    pub from: Timestamp,
+    /// Its end.
+    pub to: Timestamp,
+    /// How much.
+    pub tokens: i64,
+}
+
 /// All answers of a pool that are being written.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Production {
     flows: BTreeMap<JobId, Flow>,
     outlook: Outlook,
+    /// When it was last asked what was written.
+    advanced_at: Option<Timestamp>,
 }
 
 impl Production {
@@ -204,7 +226,7 @@ impl Production {
     pub fn see(
         &mut self,
         job: JobId,
-        progress: Progress,
+        progress: &Progress,
         pace: impl Fn(&Arc<str>) -> Pace,
         now: Timestamp,
     ) {
@@ -216,16 +238,23 @@ impl Production {
         }
     }
 
-    /// What was written since the last look; it is to be taken off the levels.
-    pub fn advance(&mut self, now: Timestamp) -> i64 {
-        let mut more = 0;
+    /// What was written since the last look, and when; it is to be taken off the levels.
+    ///
+    /// Between two looks minutes may pass, in which a bucket that is not drawn from would be full.
+    pub fn advance(&mut self, now: Timestamp) -> Vec<Draw> {
+        let last = self.advanced_at.unwrap_or(now);
+        self.advanced_at = Some(last.max(now));
+        let mut written: Vec<(Timestamp, i64)> = Vec::new();
         for flow in self.flows.values_mut() {
             #[expect(clippy::cast_possible_truncation, reason = "at most max_tokens")]
             let produced = flow.produced(now) as i64;
-            more += (produced - flow.taken).max(0);
-            flow.taken = flow.taken.max(produced);
+            let more = (produced - flow.taken).max(0);
+            if more > 0 {
+                written.push((flow.begun().max(last).min(now), more));
+                flow.taken = produced;
+            }
         }
-        more
+        spread(written, now)
     }
 
     /// Looks ahead with what is known now.
@@ -279,10 +308,46 @@ impl Production {
         marks.iter().find(|(one, _)| *one == dimension).map(|(_, mark)| *mark)
     }
 
+    /// Whether the headers of a call are still to be compared with the levels; not a second time.
+    pub fn may_compare(&mut self, job: JobId) -> bool {
+        let flow = self.flows.get_mut(&job);
+        flow.is_none_or(|flow| !std::mem::replace(&mut flow.compared, true))
+    }
+
+    /// How long ago a call was sent.
+    pub fn age(&self, job: JobId, now: Timestamp) -> Millis {
+        self.flows.get(&job).map_or(Millis::ZERO, |flow| now.since(flow.since))
+    }
+
+    /// Whether a call is in flight.
+    pub fn has(&self, job: JobId) -> bool {
+        self.flows.contains_key(&job)
+    }
+
     /// Whether nothing is in flight.
     pub fn is_idle(&self) -> bool {
         self.flows.is_empty()
     }
+}
+
+/// What several wrote, each evenly from some time until now, as stretches one after another.
+fn spread(mut written: Vec<(Timestamp, i64)>, now: Timestamp) -> Vec<Draw> {
+    written.sort_by_key(|(from, _)| *from);
+    let mut draws = Vec::new();
+    let mut begun = 0;
+    while let Some((from, _)) = written.get(begun).copied() {
+        begun += written[begun..].iter().take_while(|(one, _)| *one == from).count();
+        let to = written.get(begun).map_or(now, |(next, _)| *next);
+        let (part, whole) = (to.since(from).0, now.since(from).0);
+        let mut tokens = 0;
+        for (_, left) in &mut written[..begun] {
+            let taken = if to >= now { *left } else { *left * part / whole.max(1) };
+            tokens += taken;
+            *left -= taken;
+        }
+        draws.push(Draw { from, to, tokens });
+    }
+    draws
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a speed")]
@@ -298,4 +363,19 @@ fn real(tokens: i64) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "spans of a process lie far below 2^53")]
 fn seconds(span: Millis) -> f64 {
     span.0 as f64 / 1_000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_several_wrote_is_stretches_one_after_another() {
+        let at = Timestamp;
+        let draws = spread(vec![(at(500), 600), (at(0), 1_000), (at(500), 300)], at(1_000));
+        let draw = |from, to, tokens| Draw { from: at(from), to: at(to), tokens };
+        assert_eq!(draws, [draw(0, 500, 500), draw(500, 1_000, 1_400)]);
+        assert_eq!(spread(vec![(at(7), 5)], at(7)), [draw(7, 7, 5)]);
+        assert_eq!(spread(Vec::new(), at(7)), []);
+    }
 }
