@@ -163,9 +163,8 @@ impl World {
     async fn turn(&mut self) -> anyhow::Result<bool> {
         let now = self.clock.now();
         let streams = self.flights.values().filter(|flight| flight.started.stream);
-        let progress: BTreeMap<JobId, Progress> = streams
-            .filter_map(|flight| Some((flight.started.job, shown(flight.writes?, now)?)))
-            .collect();
+        let progress: BTreeMap<JobId, Progress> =
+            streams.filter_map(|flight| Some((flight.started.job, shown(flight, now)?))).collect();
         let over = std::mem::take(&mut self.over);
         let step = self.daemon.step(over, progress.into_iter().collect()).await?;
         self.outcome.turns += 1;
@@ -271,8 +270,11 @@ impl World {
 }
 
 /// What a stream has shown of an answer by now.
-fn shown((first, end, tokens): (Timestamp, Timestamp, i64), now: Timestamp) -> Option<Progress> {
+fn shown(flight: &Flight, now: Timestamp) -> Option<Progress> {
+    let (first, end, tokens) = flight.writes?;
+    let limits = flight.reply.as_ref()?.limits.as_slice().into();
     let whole = end.since(first).0.max(1);
     let tokens = tokens * now.since(first).0.min(whole) / whole;
-    (now >= first).then_some(Progress { first_token_at: first, bytes: tokens * BYTES_PER_TOKEN })
+    let bytes = tokens * BYTES_PER_TOKEN;
+    (now >= first).then_some(Progress { first_token_at: first, bytes, limits })
 }

@@ -206,7 +206,7 @@ async fn read(
             Body::Events(stream) => match stream.push(&chunk) {
                 Err(err) => return End::Refused(err),
                 Ok(()) => {
-                    sight.saw(stream.written(), client.clock.now());
+                    sight.saw(stream.written(), &head.limits, client.clock.now());
                     if stream.is_complete() {
                         return End::Whole;
                     }

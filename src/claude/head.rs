@@ -3,7 +3,7 @@
 //! Invariant: times of the provider are measured against its own `Date`, so that a wrong local
 //! clock neither shortens nor lengthens a wait.
 
-use crate::clock::calendar::parse_http_date;
+use crate::clock::calendar::{parse_http_date, parse_rfc3339};
 use crate::domain::attempt::ObservedLimit;
 use crate::domain::limit::Dimension;
 use crate::domain::time::{Millis, Timestamp};
@@ -77,7 +77,7 @@ impl Head {
             },
             date,
             at,
-            limits: limits(headers),
+            limits: limits(headers, date.unwrap_or(at)),
             record: record(headers),
             media_type: media_type.trim().to_ascii_lowercase(),
         }
@@ -119,7 +119,8 @@ fn number(value: &str, unit: f64) -> Option<Millis> {
     Some(Millis(millis))
 }
 
-fn limits(headers: &HeaderMap) -> Vec<ObservedLimit> {
+/// The limits, with waits measured against the provider's `now`.
+fn limits(headers: &HeaderMap, now: Timestamp) -> Vec<ObservedLimit> {
     [
         (Dimension::Requests, "requests"),
         (Dimension::InputTokens, "input-tokens"),
@@ -128,15 +129,17 @@ fn limits(headers: &HeaderMap) -> Vec<ObservedLimit> {
     ]
     .into_iter()
     .filter_map(|(dimension, word)| {
+        let word = |what| text(headers, &format!("anthropic-ratelimit-{word}-{what}"));
         let read = |what| -> Option<i64> {
-            let value = text(headers, &format!("anthropic-ratelimit-{word}-{what}"))?;
-            value.parse().ok().filter(|count| *count <= COUNT_MAX)
+            word(what)?.trim().parse().ok().filter(|count| *count <= COUNT_MAX)
         };
+        let full_at = word("reset").and_then(|at| parse_rfc3339(at.trim()));
         let limit = read("limit").filter(|limit| *limit >= 1)?;
         Some(ObservedLimit {
             dimension,
             limit,
             remaining: read("remaining").map(|left| left.max(0)),
+            until_full: full_at.map(|at| at.since(now)),
         })
     })
     .collect()
@@ -248,8 +251,18 @@ mod tests {
         assert_eq!(
             head.limits,
             [
-                ObservedLimit { dimension: Dimension::Requests, limit: 50, remaining: Some(49) },
-                ObservedLimit { dimension: Dimension::InputTokens, limit: 30_000, remaining: None },
+                ObservedLimit {
+                    dimension: Dimension::Requests,
+                    limit: 50,
+                    remaining: Some(49),
+                    until_full: None
+                },
+                ObservedLimit {
+                    dimension: Dimension::InputTokens,
+                    limit: 30_000,
+                    remaining: None,
+                    until_full: None
+                },
             ]
         );
         assert_eq!(head.should_retry, Some(false));

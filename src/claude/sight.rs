@@ -1,6 +1,6 @@
 //! What is seen of a streamed answer while it comes.
 
-use crate::domain::attempt::Progress;
+use crate::domain::attempt::{ObservedLimit, Progress};
 use crate::domain::time::Timestamp;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,15 +11,15 @@ pub struct Sight(Arc<Mutex<Option<Progress>>>);
 impl Sight {
     /// What was seen so far; `None` before the first token, and of answers that are not streamed.
     pub fn get(&self) -> Option<Progress> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// So many bytes of the answer are there now.
-    pub(super) fn saw(&self, bytes: i64, now: Timestamp) {
+    /// So many bytes of the answer are there now, behind headers with these limits.
+    pub(super) fn saw(&self, bytes: i64, limits: &[ObservedLimit], now: Timestamp) {
         if bytes > 0 {
             let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let first_token_at = seen.map_or(now, |seen| seen.first_token_at);
-            *seen = Some(Progress { first_token_at, bytes });
+            let new = || Progress { first_token_at: now, bytes, limits: limits.into() };
+            seen.get_or_insert_with(new).bytes = bytes;
         }
     }
 }

@@ -204,12 +204,16 @@ fn restore_limit(ledger: &mut Ledger, row: &LimitSnapshot, now: Timestamp) {
         ledger.restore_learned(&row.pool, spec, now);
     }
     let Some(meter) = ledger.meter_mut(&row.pool, dimension, per) else { return };
+    if row.source == LimitSource::Headers.as_str() {
+        meter.lower(row.amount, now);
+    }
     let (Level::Bucket(bucket), Some(shares)) = (&mut meter.level, row.level_shares) else {
         return;
     };
     let learned = row.burst_learned.then_some(row.burst_ms).flatten().map(Millis);
     let same_burst = match (bucket.burst(), learned) {
-        ((_, true), Some(_)) => true,
+        // What was told may hold less by the headers.
+        (_, Some(_)) => true,
         ((span, false), None) => Some(span.0) == row.burst_ms,
         _ => false,
     };

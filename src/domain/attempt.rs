@@ -4,6 +4,7 @@ use super::limit::Dimension;
 use super::time::{Millis, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// What the provider says a call used, in tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,12 +115,14 @@ pub enum FailureKind {
 }
 
 /// What a stream shows of an answer that is not finished yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// When its first token came.
     pub first_token_at: Timestamp,
     /// Bytes of text, thinking and tool input so far.
     pub bytes: i64,
+    /// What the headers before it say.
+    pub limits: Arc<[ObservedLimit]>,
 }
 
 /// How a call ended.
@@ -163,6 +166,8 @@ pub struct ObservedLimit {
     pub limit: i64,
     /// What was left when the headers were written; tokens are rounded to thousands.
     pub remaining: Option<i64>,
+    /// How long until nothing would be missing, in whole seconds.
+    pub until_full: Option<Millis>,
 }
 
 /// Everything learned from one call.

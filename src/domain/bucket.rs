@@ -8,7 +8,8 @@
 //! Invariant: the mirror never runs ahead of what it mirrors: a full bucket refills only once the
 //! call that takes from it must have arrived.
 
-use super::production::Curve;
+use super::production::{Curve, Draw};
+use super::size::Sizes;
 use super::time::{Millis, Timestamp};
 
 /// Where an unknown burst begins: as one who "enforces 60 a minute as one a second" would allow,
@@ -33,6 +34,8 @@ const SMOOTH: Millis = Millis::from_secs(15);
 const ROUNDING: i64 = 2_000;
 /// A drift that lasts is believed from this part of the bucket on.
 const LASTING_PART: i64 = 400;
+/// Each halving doubles the quiet before the next widening, up to so many times.
+const HALVINGS_MAX: u32 = 5;
 /// No more than this part of a bucket is kept as a margin.
 const MARGIN_PART: i64 = 5;
 
@@ -51,6 +54,22 @@ pub struct Bucket {
     corrected: i64,
     observed_at: Timestamp,
     drift: Drift,
+    sizes: Sizes,
+    /// Tokens it holds at the most by the headers, where that is less than was told or thought.
+    holds: Option<i64>,
+}
+
+/// What a response's headers say of a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// What is left.
+    pub remaining: i64,
+    /// How long until nothing is missing.
+    pub until_full: Option<Millis>,
+    /// How far off `remaining` may be.
+    pub rounding: i64,
+    /// What calls in flight may have written that was not taken off yet.
+    pub unseen: i64,
 }
 
 /// How far headers were from the level lately: running means, in tokens × [`Drift::FINE`].
@@ -98,6 +117,7 @@ enum Burst {
         span: Millis,
         since: Timestamp,
         seen: i64,
+        halvings: u32,
     },
 }
 
@@ -106,7 +126,10 @@ impl Bucket {
     pub fn full(rate: i64, period: Millis, burst: Option<Millis>, now: Timestamp) -> Bucket {
         let burst = match burst {
             Some(span) => Burst::Told(span),
-            None => Burst::Learned { span: FIRST_BURST.min(period), since: now, seen: 0 },
+            None => {
+                let span = FIRST_BURST.min(period);
+                Burst::Learned { span, since: now, seen: 0, halvings: 0 }
+            }
         };
         let mut bucket = Bucket {
             rate,
@@ -119,6 +142,8 @@ impl Bucket {
             corrected: 0,
             observed_at: now,
             drift: Drift::default(),
+            sizes: Sizes::default(),
+            holds: None,
         };
         bucket.level = bucket.capacity_shares();
         bucket
@@ -128,8 +153,8 @@ impl Bucket {
     ///
     /// A level below what this capacity allows is kept, debt included.
     pub fn restore(&mut self, level: i64, as_of: Timestamp, learned: Option<Millis>) {
-        if let (Burst::Learned { since, seen, .. }, Some(span)) = (self.burst, learned) {
-            self.burst = Burst::Learned { span: span.max(SHORTEST_BURST), since, seen };
+        if let (Burst::Learned { span, .. }, Some(learned)) = (&mut self.burst, learned) {
+            *span = learned.max(SHORTEST_BURST);
         }
         self.level = level.min(self.capacity_shares());
         self.as_of = as_of;
@@ -147,6 +172,16 @@ impl Bucket {
         self.others = old.others.min(self.rate - self.rate / 20);
     }
 
+    /// The provider says that it is another limit from now on: what is there stays there, as far
+    /// as it fits.
+    pub fn set_rate(&mut self, rate: i64, now: Timestamp) {
+        self.touch(now);
+        self.rate = rate;
+        (self.sizes, self.holds, self.drift) = (Sizes::default(), None, Drift::default());
+        self.others = self.others.min(rate - rate / 20);
+        self.level = self.level.min(self.capacity_shares());
+    }
+
     /// Tokens that fit at all.
     pub fn capacity(&self) -> i64 {
         self.capacity_shares() / self.period.0
@@ -154,9 +189,15 @@ impl Bucket {
 
     /// The burst in force, and whether it was learned.
     pub fn burst(&self) -> (Millis, bool) {
-        match self.burst {
+        let (span, learned) = match self.burst {
             Burst::Told(span) => (span, false),
             Burst::Learned { span, .. } => (span, true),
+        };
+        let holds = self.holds.map(|tokens| Millis(self.in_shares(tokens) / self.rate));
+        match holds.map(|least| least.max(SHORTEST_BURST)) {
+            // Whole seconds and rounded tokens are no reason to doubt what was told.
+            Some(least) if least.0 < span.0 / 10 * 9 => (least, true),
+            _ => (span, learned),
         }
     }
 
@@ -257,10 +298,14 @@ impl Bucket {
         self.level = self.level.saturating_sub(self.in_shares(debit));
     }
 
-    /// Takes output that was written.
-    pub fn draw(&mut self, tokens: i64, now: Timestamp) {
-        self.touch(now);
-        self.level = self.level.saturating_sub(self.in_shares(tokens));
+    /// Takes output that was written. What flowed in meanwhile is not lost at the brim: it was
+    /// written out of it.
+    pub fn draw(&mut self, draw: Draw) {
+        self.touch(draw.from);
+        let refill = self.net_rate().saturating_mul(draw.to.since(self.as_of).0);
+        let change = refill.saturating_sub(self.in_shares(draw.tokens));
+        self.level = self.level.saturating_add(change).min(self.capacity_shares());
+        self.as_of = self.as_of.max(draw.to);
     }
 
     /// What the calls in flight will still take, as reserved.
@@ -278,14 +323,18 @@ impl Bucket {
     /// The provider refused: nothing is left, whatever the mirror says.
     ///
     /// When the mirror thought otherwise, an unknown burst is halved.
-    pub fn empty(&mut self, now: Timestamp) {
+    pub fn empty(&mut self, sent_at: Timestamp, now: Timestamp) {
         self.touch(now);
         // What the calls in flight may still write is no reason to have expected it.
         let surprised = self.level > 0;
         self.level = self.level.min(0);
-        if let Burst::Learned { span, .. } = self.burst {
-            let span = if surprised { Millis(span.0 / 2).max(SHORTEST_BURST) } else { span };
-            self.burst = Burst::Learned { span, since: now, seen: 0 };
+        let half = Millis(self.burst().0.0 / 2).max(SHORTEST_BURST);
+        if let Burst::Learned { span, since, seen, halvings } = &mut self.burst {
+            // What was sent before the last change says nothing of the size since then.
+            if surprised && sent_at >= *since {
+                (*span, *halvings) = (half, (*halvings + 1).min(HALVINGS_MAX));
+            }
+            (*since, *seen) = (now, 0);
         }
     }
 
@@ -298,13 +347,18 @@ impl Bucket {
     }
 
     /// Compares the level with what the provider's headers say is left, and lowers it when somebody
-    /// else has used the key; never raises it. What is used so again and again is a rate.
+    /// else has used the key; never raises it. What is used so again and again is a rate. A bucket
+    /// that holds less than was thought is no use by others.
     ///
     /// Headers may be of the moment when the call arrived (`then`) or of the moment when they were
     /// written: only what both show is believed. A drift beyond `tolerance` (rounding, and what calls
     /// in flight may have written unseen) counts at once, a smaller one when it lasts.
-    pub fn correct(&mut self, remaining: i64, then: Option<i64>, tolerance: i64, now: Timestamp) {
+    pub fn correct(&mut self, reading: Reading, then: Option<i64>, now: Timestamp) {
         self.touch(now);
+        self.measure(reading, now);
+        let remaining = reading.remaining;
+        let tolerance = reading.rounding.saturating_add(reading.unseen);
+        let then = then.map(|mark| mark.min(self.corrected.saturating_add(self.capacity())));
         if let Burst::Learned { seen, .. } = &mut self.burst {
             *seen = remaining.max(*seen);
         }
@@ -319,8 +373,14 @@ impl Bucket {
         let sudden = (closer(drift_now, drift_then) + tolerance).min(0);
         let missing = if lasting < -least { -lasting } else { 0 }.max(-sudden);
         let per_period = |tokens: i64| tokens.saturating_mul(self.period.0) / SMOOTH.0;
+        // Where all but nothing is missing, nobody uses much: it holds less than was thought.
+        let full = reading.until_full.is_some_and(|left| left <= Millis::SECOND);
+        if full {
+            self.others -= self.others.saturating_mul(passed.0) / SMOOTH.0;
+        }
         if missing > 0 {
-            self.others = (self.others + per_period(missing)).min(self.rate - self.rate / 20);
+            let more = if full { 0 } else { per_period(missing) };
+            self.others = (self.others + more).min(self.rate - self.rate / 20);
             self.level = self.level.saturating_sub(self.in_shares(missing));
             self.corrected = self.corrected.saturating_add(missing);
             self.drift.corrected(missing);
@@ -329,6 +389,19 @@ impl Bucket {
             let less = per_period(lasting).saturating_mul(passed.0) / SMOOTH.0;
             self.others = (self.others - less).max(0);
         }
+    }
+
+    /// What is left, and what flows in until it is full, is what it holds.
+    fn measure(&mut self, reading: Reading, now: Timestamp) {
+        // Near zero a rounded number says nothing, and a debt is not told.
+        if let (Some(until_full), true) = (reading.until_full, reading.remaining > reading.rounding)
+        {
+            let missing = self.rate.saturating_mul(until_full.0.min(self.period.0)) / self.period.0;
+            self.sizes.add(reading.remaining.saturating_add(missing), now);
+        }
+        let per_second = self.rate * Millis::SECOND.0 / self.period.0;
+        self.holds = self.sizes.least(per_second, reading.rounding);
+        self.level = self.level.min(self.capacity_shares());
     }
 
     /// Puts back what others used when it was written down.
@@ -343,17 +416,20 @@ impl Bucket {
 
     /// Doubles an unknown burst after a quiet while. Returns whether it did.
     pub fn widen(&mut self, now: Timestamp) -> bool {
-        let Burst::Learned { span, since, seen } = self.burst else {
+        let Burst::Learned { span, since, seen, halvings } = self.burst else {
             return false;
         };
         let more_seen = seen >= self.capacity().saturating_mul(2);
         let quiet = if more_seen { WIDEN_AFTER_SEEN } else { WIDEN_AFTER };
-        if span >= LONGEST_BURST.min(self.period) || now.since(since) < quiet {
+        let longest = LONGEST_BURST.min(self.period);
+        // By the headers it holds less.
+        let known = self.burst().0 < span;
+        if known || span >= longest || now.since(since).0 < quiet.0 << halvings {
             return false;
         }
         self.touch(now);
-        let span = Millis(span.0 * 2).min(LONGEST_BURST).min(self.period);
-        self.burst = Burst::Learned { span, since: now, seen: 0 };
+        let span = Millis(span.0 * 2).min(longest);
+        self.burst = Burst::Learned { span, since: now, seen: 0, halvings };
         true
     }
 

@@ -1,6 +1,15 @@
 use super::*;
 use proptest::prelude::*;
 
+fn at_once(tokens: i64, at: Timestamp) -> Draw {
+    Draw { from: at, to: at, tokens }
+}
+
+/// Headers without a `reset`.
+fn left(remaining: i64, rounding: i64) -> Reading {
+    Reading { remaining, until_full: None, rounding, unseen: 0 }
+}
+
 const T0: Timestamp = Timestamp(1_700_000_000_000);
 
 fn minute(rate: i64, burst_secs: i64) -> Bucket {
@@ -57,7 +66,7 @@ fn refill_into_a_full_bucket_is_not_counted_on() {
 #[test]
 fn the_wait_for_output_is_long_enough() {
     let mut bucket = minute(600, 60);
-    bucket.draw(590, T0);
+    bucket.draw(at_once(590, T0));
     let wanted = curve(40.0, 90.0);
     let wait = bucket.wait_for_output(0, &wanted, 5, T0);
     assert!(wait > Millis::ZERO);
@@ -68,7 +77,7 @@ fn the_wait_for_output_is_long_enough() {
 fn a_giant_goes_only_when_full() {
     let mut bucket = minute(100, 60);
     assert!(bucket.fits(150, T0));
-    bucket.draw(1, T0);
+    bucket.draw(at_once(1, T0));
     assert!(!bucket.fits(150, T0));
     let full = T0 + bucket.wait(150, T0);
     assert!(bucket.fits(150, full));
@@ -105,7 +114,7 @@ fn an_unknown_burst_starts_low_widens_and_halves() {
     let later = T0 + WIDEN_AFTER;
     assert!(bucket.widen(later));
     assert_eq!(bucket.capacity(), 200);
-    bucket.empty(later + Millis::from_secs(10));
+    bucket.empty(later + Millis::from_secs(10), later + Millis::from_secs(10));
     assert_eq!(bucket.capacity(), 100);
     assert_eq!(bucket.available(later + Millis::from_secs(10)), 0);
 }
@@ -114,9 +123,9 @@ fn an_unknown_burst_starts_low_widens_and_halves() {
 fn headers_that_show_more_widen_it_sooner() {
     let mut bucket = Bucket::full(1_200, Millis::MINUTE, None, T0);
     let later = T0 + WIDEN_AFTER_SEEN;
-    bucket.correct(199, None, 0, T0);
+    bucket.correct(left(199, 0), None, T0);
     assert!(!bucket.widen(later));
-    bucket.correct(200, None, 0, T0);
+    bucket.correct(left(200, 0), None, T0);
     assert!(bucket.widen(later));
     assert_eq!((bucket.capacity(), bucket.available(later)), (200, 100));
 }
@@ -126,7 +135,7 @@ fn the_same_drift_in_many_headers_is_corrected_once() {
     let mut bucket = minute(1_000, 60);
     let mark = bucket.mark(T0);
     for _ in 0..20 {
-        bucket.correct(600, Some(mark), 0, T0);
+        bucket.correct(left(600, 0), Some(mark), T0);
     }
     assert_eq!(bucket.available(T0), 600);
 }
@@ -135,9 +144,9 @@ fn the_same_drift_in_many_headers_is_corrected_once() {
 fn headers_of_either_moment_are_no_drift() {
     let mut bucket = minute(1_000, 60);
     let mark = bucket.mark(T0);
-    bucket.draw(400, T0);
+    bucket.draw(at_once(400, T0));
     for remaining in [1_000, 600, 700] {
-        bucket.correct(remaining, Some(mark), 0, T0);
+        bucket.correct(left(remaining, 0), Some(mark), T0);
     }
     assert_eq!((bucket.available(T0), bucket.others()), (600, 0));
 }
@@ -145,9 +154,9 @@ fn headers_of_either_moment_are_no_drift() {
 #[test]
 fn headers_only_lower() {
     let mut bucket = minute(1_000, 60);
-    bucket.correct(2_000, None, 0, T0);
+    bucket.correct(left(2_000, 0), None, T0);
     assert_eq!(bucket.available(T0), 1_000);
-    bucket.correct(300, None, 50, T0);
+    bucket.correct(left(300, 50), None, T0);
     assert_eq!(bucket.available(T0), 350);
 }
 
@@ -220,7 +229,7 @@ proptest! {
         let mut used = 0;
         for (debit, written, _) in &calls {
             bucket.reserve(*debit, T0);
-            bucket.draw(*written, T0);
+            bucket.draw(at_once(*written, T0));
         }
         for (debit, written, actual) in &calls {
             bucket.settle(debit + written, *actual, T0);
@@ -234,19 +243,19 @@ proptest! {
     fn others_are_seen_through_rounding(theirs in 5_i64..60, seed in 0_i64..1_000) {
         let mut mirror = minute(80_000, 60);
         let mut truth = minute(80_000, 60);
-        mirror.draw(40_000, T0);
-        truth.draw(40_000, T0);
+        mirror.draw(at_once(40_000, T0));
+        truth.draw(at_once(40_000, T0));
         let rate = 80_000 * theirs / 100;
         for step in 1..=900 {
             let now = T0 + Millis(step * 100);
-            truth.draw(rate / 600, now);
+            truth.draw(at_once(rate / 600, now));
             // We take as much as keeps the mirrored level where it is.
             let ours = (mirror.available(now) - 39_000 + (seed + step * 37) % 900).max(0);
-            mirror.draw(ours, now);
-            truth.draw(ours, now);
+            mirror.draw(at_once(ours, now));
+            truth.draw(at_once(ours, now));
             let mark = mirror.mark(now);
             let rounded = (truth.available(now) + 500).div_euclid(1_000) * 1_000;
-            mirror.correct(rounded, Some(mark), 500, now);
+            mirror.correct(left(rounded, 500), Some(mark), now);
         }
         let end = T0 + Millis(90_000);
         let apart = mirror.available(end) - truth.available(end);
@@ -254,4 +263,34 @@ proptest! {
         let seen = mirror.others();
         prop_assert!((seen - rate).abs() < 8_000, "{seen} instead of {rate}");
     }
+}
+
+#[test]
+fn output_of_minutes_is_taken_out_of_what_flows_in() {
+    let mut bucket = minute(60_000, 10);
+    let later = T0 + Millis::from_secs(180);
+    bucket.draw(Draw { from: T0, to: later, tokens: 180_000 });
+    assert_eq!(bucket.available(later), 10_000, "no more was written than flowed in");
+    bucket.draw(at_once(180_000, later));
+    assert_eq!(bucket.available(later), -170_000, "all of it at the end would be a debt");
+}
+
+#[test]
+fn a_bucket_that_holds_less_is_nobodys_use() {
+    let mut bucket = Bucket::full(60_000, Millis::MINUTE, None, T0);
+    for second in 1..=300 {
+        let now = T0 + Millis::from_secs(second);
+        let until_full = Some(Millis(if second % 2 == 0 { 400 } else { 1_000 }));
+        bucket.correct(
+            Reading { remaining: 1_600, until_full, rounding: 50, unseen: 0 },
+            None,
+            now,
+        );
+        bucket.widen(now);
+    }
+    let later = T0 + Millis::from_secs(400);
+    assert_eq!(bucket.burst(), (Millis(2_000), true));
+    assert_eq!((bucket.available(later), bucket.others()), (2_000, 0));
+    bucket.empty(later, later);
+    assert_eq!(bucket.burst(), (Millis(1_000), true));
 }

@@ -244,11 +244,13 @@ impl Ledger {
         self.sizes.end(job, call, lesson, now);
     }
 
-    /// Streams show how far their answers are.
+    /// Streams show how far their answers are, and the headers before them what is left.
     pub fn see(&mut self, progress: &[(JobId, Progress)], now: Timestamp) {
-        for pool in &mut self.pools {
-            for (job, progress) in progress {
-                pool.production.see(*job, *progress, |model| self.sizes.pace(model), now);
+        for (job, progress) in progress {
+            let pool = self.pools.iter_mut().find(|pool| pool.production.has(*job));
+            if let Some(pool) = pool {
+                pool.production.see(*job, progress, |model| self.sizes.pace(model), now);
+                pool.observe(*job, &progress.limits, now);
             }
         }
     }
@@ -281,8 +283,7 @@ impl Ledger {
             },
             Outcome::Failed(failure) => match &failure.kind {
                 FailureKind::RateLimited { retry_after, limit, ramp } => {
-                    pool.trust = (pool.trust / 2).max(1);
-                    pool.refused(*limit, *ramp, now);
+                    pool.refused(*limit, *ramp, sent_at, now);
                     pool.gate.rate_limited(*retry_after, jitter, now);
                 }
                 FailureKind::Overloaded { .. } | FailureKind::Transient { .. } => {

@@ -111,7 +111,8 @@ fn limits_are_taken_from_the_first_headers() {
     assert!(
         matches!(ledger.check(&second, false, T0), Check::Wait(b) if b.reason == Reason::Concurrency)
     );
-    let seen = |dimension, limit| ObservedLimit { dimension, limit, remaining: None };
+    let seen =
+        |dimension, limit| ObservedLimit { dimension, limit, remaining: None, until_full: None };
     let mut first_reply = reply(answer(10, 10), T0);
     first_reply.limits = vec![
         seen(Dimension::Requests, 4_000),
@@ -146,7 +147,12 @@ fn the_highest_limits_in_headers_break_nothing() {
             ledger.reserve(JOB, &one);
             let mut seen = reply(answer(10, 10), now);
             seen.limits = [Dimension::Requests, Dimension::InputTokens, Dimension::OutputTokens]
-                .map(|dimension| ObservedLimit { dimension, limit, remaining: Some(remaining) })
+                .map(|dimension| ObservedLimit {
+                    dimension,
+                    limit,
+                    remaining: Some(remaining),
+                    until_full: None,
+                })
                 .into();
             ledger.end(JOB, &one, &seen, &Settlement::of(&seen, &one), Unit::ZERO, now);
             ledger.foresee(now);
@@ -165,7 +171,8 @@ fn a_learned_limit_follows_the_provider() {
         ledger.reserve(JOB, &one);
         let mut seen = reply(answer(1, 1), T0);
         let dimension = Dimension::Requests;
-        seen.limits = vec![ObservedLimit { dimension, limit: amount, remaining: None }];
+        seen.limits =
+            vec![ObservedLimit { dimension, limit: amount, remaining: None, until_full: None }];
         ledger.end(JOB, &one, &seen, &Settlement::of(&seen, &one), Unit::ZERO, T0);
         let pool = &ledger.pools[0];
         assert_eq!((pool.spec.limits[0].amount, pool.meters[0].capacity()), (amount, capacity));
@@ -234,13 +241,53 @@ fn others_on_the_same_key_lower_the_level() {
     ledger.reserve(JOB, &one);
     let mut seen = reply(answer(1, 1), T0);
     let dimension = Dimension::Requests;
-    seen.limits = vec![ObservedLimit { dimension, limit: 1_000, remaining: Some(300) }];
+    seen.limits =
+        vec![ObservedLimit { dimension, limit: 1_000, remaining: Some(300), until_full: None }];
     ledger.end(JOB, &one, &seen, &Settlement::of(&seen, &one), Unit::ZERO, T0);
     assert_eq!(
         available(&ledger, T0),
         [301],
         "the header, and one that may just have been on its way"
     );
+}
+
+/// Without limits of its own a pool waits for them no longer than for a first token.
+#[test]
+fn headers_of_a_stream_count_when_they_come_and_once() {
+    let mut ledger = ledger(Vec::new());
+    let one = call(&mut ledger, 10, 10, T0);
+    ledger.reserve(JOB, &one);
+    let (dimension, remaining) = (Dimension::Requests, Some(30));
+    let head = |limit| ObservedLimit { dimension, limit, remaining, until_full: None };
+    let soon = T0 + Millis::SECOND;
+    let progress = Progress { first_token_at: soon, bytes: 1, limits: [head(600)].into() };
+    ledger.see(&[(JOB, progress)], soon);
+    assert_eq!(available(&ledger, soon), [31]);
+    let later = T0 + Millis::from_secs(300);
+    let before = available(&ledger, later);
+    let mut seen = reply(answer(1, 1), later);
+    seen.limits = vec![head(600)];
+    ledger.end(JOB, &one, &seen, &Settlement::of(&seen, &one), Unit::ZERO, later);
+    assert_eq!(available(&ledger, later), before, "they are five minutes old by now");
+}
+
+#[test]
+fn a_stated_limit_is_lowered_by_headers_and_never_raised() {
+    let mut ledger = ledger(vec![minute(Dimension::Requests, 600)]);
+    for (limit, amount, source) in [
+        (300, 300, LimitSource::Headers),
+        (600, 600, LimitSource::Configured),
+        (900, 600, LimitSource::Configured),
+    ] {
+        let one = call(&mut ledger, 10, 10, T0);
+        ledger.reserve(JOB, &one);
+        let mut seen = reply(answer(1, 1), T0);
+        let dimension = Dimension::Requests;
+        seen.limits = vec![ObservedLimit { dimension, limit, remaining: None, until_full: None }];
+        ledger.end(JOB, &one, &seen, &Settlement::of(&seen, &one), Unit::ZERO, T0);
+        let spec = ledger.pools[0].meters[0].spec;
+        assert_eq!((spec.amount, spec.source), (amount, source));
+    }
 }
 
 #[test]

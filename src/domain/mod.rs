@@ -23,6 +23,7 @@ pub mod reason;
 pub mod reservation;
 pub mod retry;
 pub mod shape;
+pub mod size;
 pub mod steady;
 pub mod tier;
 pub mod time;

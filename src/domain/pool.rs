@@ -1,7 +1,7 @@
 //! A pool: its limits and how full each is, its gate, and what headers teach about both.
 
 use super::attempt::ObservedLimit;
-use super::bucket::Bucket;
+use super::bucket::{Bucket, Reading};
 use super::gate::Gate;
 use super::job::JobId;
 use super::limit::{Algorithm, Dimension, LimitSource, LimitSpec, OutputMode, Per, PoolSpec};
@@ -9,6 +9,7 @@ use super::need::Need;
 use super::production::{Flow, Outlook, Production};
 use super::ramp::Ramp;
 use super::reservation::{Reservation, Settlement, SettlementKind};
+use super::size::FRESH;
 use super::time::{Millis, Timestamp};
 use super::window::Window;
 use std::sync::Arc;
@@ -76,6 +77,24 @@ impl Meter {
         self.is_same(other) && alike
     }
 
+    /// The provider said that the limit is less than was stated.
+    pub fn lower(&mut self, amount: i64, now: Timestamp) {
+        if 0 < amount && amount < self.spec.amount {
+            self.become_limit(LimitSpec { amount, source: LimitSource::Headers, ..self.spec }, now);
+        }
+    }
+
+    /// The limit is another one by the provider's word; what is left of it stays.
+    fn become_limit(&mut self, spec: LimitSpec, now: Timestamp) {
+        if self.spec.amount != spec.amount {
+            match &mut self.level {
+                Level::Bucket(bucket) => bucket.set_rate(spec.amount, now),
+                Level::Window(window) => *window = window.under(spec.amount),
+            }
+            self.spec = spec;
+        }
+    }
+
     /// Takes what a call takes.
     fn reserve(&mut self, call: &Reservation, now: Timestamp) {
         let debit = call.expected.debit(self.spec.dimension, call.mode);
@@ -141,6 +160,8 @@ pub struct Pool {
     pub ramp: Ramp,
     /// While no limit is known: how many calls may be out; grows by one with each success.
     pub(super) trust: u32,
+    /// When a 429 was last taken for news.
+    refused_at: Timestamp,
 }
 
 impl Pool {
@@ -155,13 +176,14 @@ impl Pool {
             need: Need::default(),
             ramp: Ramp::default(),
             trust: 1,
+            refused_at: now,
         }
     }
 
     /// Takes over gate and levels from what this pool was before.
     pub(super) fn inherit(&mut self, old: &Pool, now: Timestamp) {
         self.gate = old.gate.clone();
-        self.trust = old.trust;
+        (self.trust, self.refused_at) = (old.trust, old.refused_at);
         self.production = old.production.clone();
         self.ramp = old.ramp.clone();
         self.need = old.need;
@@ -229,7 +251,7 @@ impl Pool {
         let mode = self.spec.output_mode;
         for meter in self.meters.iter_mut().filter(|meter| meter.counts_output(mode)) {
             if let Level::Bucket(bucket) = &mut meter.level {
-                bucket.draw(written, now);
+                written.iter().for_each(|draw| bucket.draw(*draw));
             }
         }
         self.hold();
@@ -305,10 +327,13 @@ impl Pool {
     /// Takes limits from headers where none are known; where others use the key, lowers levels
     /// and learns how much they use. `job` is the call whose headers these are.
     pub(super) fn observe(&mut self, job: JobId, seen: &[ObservedLimit], now: Timestamp) {
-        if self.spec.limits.iter().all(|limit| limit.source == LimitSource::Headers) {
-            self.adopt_limits(seen, now);
+        if seen.is_empty() || !self.production.may_compare(job) {
+            return;
         }
+        self.advance(now);
+        self.take_limits(seen, now);
         let doubt = self.production.doubt();
+        let age = self.production.age(job, now);
         for limit in seen {
             let Some(remaining) = limit.remaining else {
                 continue;
@@ -318,20 +343,25 @@ impl Pool {
                 let then = self.production.mark(job, meter.spec.dimension);
                 let same = meter.spec.dimension == limit.dimension && meter.spec.per == Per::Minute;
                 if let (true, Level::Bucket(bucket)) = (same, &mut meter.level) {
-                    // Token counts are rounded to thousands.
-                    let tolerance: i64 =
-                        if limit.dimension == Dimension::Requests { 1 } else { 500 };
-                    let unseen = if output { doubt } else { 0 };
-                    bucket.correct(remaining, then, tolerance.saturating_add(unseen), now);
+                    let reading = Reading {
+                        remaining,
+                        until_full: limit.until_full.filter(|_| age <= FRESH),
+                        // Token counts are rounded to thousands.
+                        rounding: if limit.dimension == Dimension::Requests { 1 } else { 500 },
+                        unseen: if output { doubt } else { 0 },
+                    };
+                    bucket.correct(reading, then, now);
                 }
             }
         }
     }
 
-    /// Takes over limits that are new, and those that the provider has changed since.
+    /// Takes over limits that are new, and those that the provider has changed since. Limits that
+    /// were stated are only lowered.
     ///
     /// `tokens` is only a sum when both halves are there, so it is not a limit of its own then.
-    pub(super) fn adopt_limits(&mut self, seen: &[ObservedLimit], now: Timestamp) {
+    pub(super) fn take_limits(&mut self, seen: &[ObservedLimit], now: Timestamp) {
+        let stated = self.spec.limits.iter().any(|limit| limit.source != LimitSource::Headers);
         let has = |dimension| seen.iter().any(|limit| limit.dimension == dimension);
         let halves = has(Dimension::InputTokens) && has(Dimension::OutputTokens);
         for limit in seen.iter().filter(|limit| limit.limit > 0) {
@@ -345,37 +375,49 @@ impl Pool {
                 algorithm: Algorithm::Bucket { burst: None },
                 source: LimitSource::Headers,
             };
-            let mut fresh = Meter::new(spec, now);
-            match self.meters.iter_mut().find(|meter| meter.is_same(&fresh)) {
-                Some(known) if known.spec.amount == spec.amount => {}
-                Some(known) => {
-                    if let (Level::Bucket(new), Level::Bucket(old)) =
-                        (&mut fresh.level, &known.level)
-                    {
-                        new.inherit(old, now);
-                    }
-                    *known = fresh;
+            let same = |one: &LimitSpec| (one.dimension, one.per) == (spec.dimension, spec.per);
+            let known = self.meters.iter_mut().find(|meter| same(&meter.spec));
+            match (known, self.spec.limits.iter().find(|limit| same(limit))) {
+                (Some(meter), Some(own)) if stated => {
+                    let lower = LimitSpec { algorithm: own.algorithm, ..spec };
+                    meter.become_limit(if lower.amount < own.amount { lower } else { *own }, now);
                 }
-                None => self.meters.push(fresh),
+                (Some(meter), _) => meter.become_limit(spec, now),
+                (None, _) if stated => {}
+                (None, _) => self.meters.push(Meter::new(spec, now)),
             }
         }
-        let limits: Vec<LimitSpec> = self.meters.iter().map(|meter| meter.spec).collect();
-        if self.spec.limits != limits {
-            Arc::make_mut(&mut self.spec).limits = limits;
+        if !stated {
+            let limits: Vec<LimitSpec> = self.meters.iter().map(|meter| meter.spec).collect();
+            if self.spec.limits != limits {
+                Arc::make_mut(&mut self.spec).limits = limits;
+            }
         }
     }
 
     /// A 429: the limit it named is empty. When it named none, all are, as far as we know.
-    pub(super) fn refused(&mut self, named: Option<Dimension>, ramp: bool, now: Timestamp) {
+    /// `sent_at` is when the refused call was sent: of many in flight each is refused, for one
+    /// reason.
+    pub(super) fn refused(
+        &mut self,
+        named: Option<Dimension>,
+        ramp: bool,
+        sent_at: Timestamp,
+        now: Timestamp,
+    ) {
+        if sent_at >= self.refused_at {
+            self.trust = (self.trust / 2).max(1);
+            self.refused_at = now;
+        }
         if ramp {
-            return self.ramp.refused(now);
+            return self.ramp.refused(sent_at, now);
         }
         for meter in &mut self.meters {
             let meant = named.is_none_or(|dimension| dimension == meter.spec.dimension);
             // A 429's pause is minutes at most: a day's limit is not judged by it.
             if meant && meter.spec.per == Per::Minute {
                 match &mut meter.level {
-                    Level::Bucket(bucket) => bucket.empty(now),
+                    Level::Bucket(bucket) => bucket.empty(sent_at, now),
                     Level::Window(window) => window.empty(now),
                 }
             }

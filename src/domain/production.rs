@@ -113,6 +113,8 @@ pub struct Flow {
     prospect: Prospect,
     /// What each level was when it was sent; see [`Bucket::mark`](super::bucket::Bucket::mark).
     marks: Vec<(Dimension, i64)>,
+    /// Its headers were compared with the levels.
+    compared: bool,
 }
 
 impl Flow {
@@ -129,6 +131,7 @@ impl Flow {
             seen: None,
             prospect,
             marks: Vec::new(),
+            compared: false,
         }
     }
 
@@ -163,6 +166,12 @@ impl Flow {
             None => by_time(self.begins(speed)),
         };
         tokens.min(self.max_tokens).max(real(self.taken))
+    }
+
+    /// When its first token came, as far as anybody knows.
+    fn begun(&self) -> Timestamp {
+        let by_speed = self.prospect.speed.map(|speed| self.begins(speed));
+        by_speed.or(self.first_token_at).unwrap_or(self.since)
     }
 
     fn begins(&self, speed: Speed) -> Timestamp {
@@ -225,6 +234,17 @@ impl Sums {
     }
 }
 
+/// Output that was written evenly over a stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Draw {
+    /// Its beginning.
+    pub from: Timestamp,
+    /// Its end.
+    pub to: Timestamp,
+    /// How much.
+    pub tokens: i64,
+}
+
 /// All answers of a pool that are being written.
 ///
 /// Invariant: to start or end one call takes no time that grows with the others in flight.
@@ -233,8 +253,10 @@ pub struct Production {
     flows: BTreeMap<JobId, Flow>,
     outlook: Outlook,
     sums: Sums,
-    /// Until when everything that was written is off the levels.
-    advanced_to: Option<Timestamp>,
+    /// When it was last asked what was written.
+    advanced_at: Option<Timestamp>,
+    /// Whether nothing can have come to light since.
+    looked: bool,
 }
 
 impl Production {
@@ -243,7 +265,7 @@ impl Production {
         self.outlook = self.outlook.plus(&flow.outlook(now));
         self.sums = self.sums.plus(Sums::of(&flow));
         if flow.since < now {
-            self.advanced_to = None;
+            self.looked = false;
         }
         if let Some(before) = self.flows.insert(job, flow) {
             self.sums = self.sums.minus(Sums::of(&before));
@@ -261,12 +283,12 @@ impl Production {
     pub fn see(
         &mut self,
         job: JobId,
-        progress: Progress,
+        progress: &Progress,
         pace: impl Fn(&Arc<str>) -> Pace,
         now: Timestamp,
     ) {
         if let Some(flow) = self.flows.get_mut(&job) {
-            self.advanced_to = None;
+            self.looked = false;
             flow.first_token_at = Some(progress.first_token_at);
             if let Some(tokens) = pace(&flow.model).tokens_in(progress.bytes) {
                 flow.seen = Some((tokens.min(flow.max_tokens), now));
@@ -274,28 +296,36 @@ impl Production {
         }
     }
 
-    /// What was written since the last look; it is to be taken off the levels.
-    pub fn advance(&mut self, now: Timestamp) -> i64 {
-        if self.advanced_to == Some(now) {
-            return 0;
+    /// What was written since the last look, and when; it is to be taken off the levels.
+    ///
+    /// Between two looks minutes may pass, in which a bucket that is not drawn from would be full.
+    pub fn advance(&mut self, now: Timestamp) -> Vec<Draw> {
+        let last = self.advanced_at.unwrap_or(now);
+        if self.looked && last >= now {
+            return Vec::new();
         }
-        let before = self.sums.taken;
+        self.advanced_at = Some(last.max(now));
+        self.looked = true;
         self.sums = Sums::default();
+        let mut written: Vec<(Timestamp, i64)> = Vec::new();
         for flow in self.flows.values_mut() {
             #[expect(clippy::cast_possible_truncation, reason = "at most max_tokens")]
             let produced = flow.produced(now) as i64;
-            flow.taken = flow.taken.max(produced);
+            let more = (produced - flow.taken).max(0);
+            if more > 0 {
+                written.push((flow.begun().max(last).min(now), more));
+                flow.taken = produced;
+            }
             self.sums = self.sums.plus(Sums::of(flow));
         }
-        self.advanced_to = Some(now);
-        self.sums.taken - before
+        spread(written, now)
     }
 
     /// Looks ahead with what is known now.
     pub fn foresee(&mut self, now: Timestamp, prospect: impl Fn(&Arc<str>, &Arc<str>) -> Prospect) {
         self.outlook = Outlook::default();
         self.sums = Sums::default();
-        self.advanced_to = None;
+        self.looked = false;
         for flow in self.flows.values_mut() {
             flow.prospect = prospect(&flow.queue, &flow.model);
             self.outlook = self.outlook.plus(&flow.outlook(now));
@@ -340,10 +370,46 @@ impl Production {
         marks.iter().find(|(one, _)| *one == dimension).map(|(_, mark)| *mark)
     }
 
+    /// Whether the headers of a call are still to be compared with the levels; not a second time.
+    pub fn may_compare(&mut self, job: JobId) -> bool {
+        let flow = self.flows.get_mut(&job);
+        flow.is_none_or(|flow| !std::mem::replace(&mut flow.compared, true))
+    }
+
+    /// How long ago a call was sent.
+    pub fn age(&self, job: JobId, now: Timestamp) -> Millis {
+        self.flows.get(&job).map_or(Millis::ZERO, |flow| now.since(flow.since))
+    }
+
+    /// Whether a call is in flight.
+    pub fn has(&self, job: JobId) -> bool {
+        self.flows.contains_key(&job)
+    }
+
     /// Whether nothing is in flight.
     pub fn is_idle(&self) -> bool {
         self.flows.is_empty()
     }
+}
+
+/// What several wrote, each evenly from some time until now, as stretches one after another.
+fn spread(mut written: Vec<(Timestamp, i64)>, now: Timestamp) -> Vec<Draw> {
+    written.sort_by_key(|(from, _)| *from);
+    let mut draws = Vec::new();
+    let mut begun = 0;
+    while let Some((from, _)) = written.get(begun).copied() {
+        begun += written[begun..].iter().take_while(|(one, _)| *one == from).count();
+        let to = written.get(begun).map_or(now, |(next, _)| *next);
+        let (part, whole) = (to.since(from).0, now.since(from).0);
+        let mut tokens = 0;
+        for (_, left) in &mut written[..begun] {
+            let taken = if to >= now { *left } else { *left * part / whole.max(1) };
+            tokens += taken;
+            *left -= taken;
+        }
+        draws.push(Draw { from, to, tokens });
+    }
+    draws
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "a speed")]

@@ -51,6 +51,10 @@ fn sums_of(production: &Production) -> Sums {
     production.flows.values().fold(Sums::default(), |sums, flow| sums.plus(Sums::of(flow)))
 }
 
+fn tokens(draws: &[Draw]) -> i64 {
+    draws.iter().map(|draw| draw.tokens).sum()
+}
+
 proptest! {
     #[test]
     fn sums_are_kept_whatever_happens(events in prop::collection::vec(event(), 1..60)) {
@@ -67,13 +71,13 @@ proptest! {
                     production.end(JobId(job));
                 }
                 Event::See { job, bytes } => {
-                    let progress = Progress { first_token_at: now, bytes };
-                    production.see(JobId(job), progress, |_| Pace::default(), now);
+                    let progress = Progress { first_token_at: now, bytes, limits: [].into() };
+                    production.see(JobId(job), &progress, |_| Pace::default(), now);
                 }
                 Event::Advance => {
                     taken = production.taken();
-                    prop_assert_eq!(production.advance(now), production.taken() - taken);
-                    prop_assert_eq!(production.advance(now), 0, "nothing is taken off twice");
+                    prop_assert_eq!(tokens(&production.advance(now)), production.taken() - taken);
+                    prop_assert_eq!(production.advance(now), [], "nothing is taken off twice");
                 }
                 Event::Foresee { speed } => production.foresee(now, |_, _| prospect(speed)),
                 Event::Later { millis } => now = now + Millis(millis),
@@ -88,9 +92,23 @@ proptest! {
 fn what_is_written_is_taken_off_at_the_next_look() {
     let mut production = Production::default();
     production.begin(JobId(1), Flow::new(&call(500, T0), prospect(100.0)), T0);
-    assert_eq!(production.advance(T0), 0);
+    assert_eq!(tokens(&production.advance(T0)), 0);
     let later = T0 + Millis::from_secs(3);
-    assert_eq!(production.advance(later), 200, "two seconds after the first token");
+    assert_eq!(tokens(&production.advance(later)), 200, "two seconds after the first token");
     production.begin(JobId(2), Flow::new(&call(500, T0), prospect(100.0)), later);
-    assert_eq!(production.advance(later), 200, "one that began before this moment counts at once");
+    assert_eq!(
+        tokens(&production.advance(later)),
+        200,
+        "one that began before this moment counts at once"
+    );
+}
+
+#[test]
+fn what_several_wrote_is_stretches_one_after_another() {
+    let at = Timestamp;
+    let draws = spread(vec![(at(500), 600), (at(0), 1_000), (at(500), 300)], at(1_000));
+    let draw = |from, to, tokens| Draw { from: at(from), to: at(to), tokens };
+    assert_eq!(draws, [draw(0, 500, 500), draw(500, 1_000, 1_400)]);
+    assert_eq!(spread(vec![(at(7), 5)], at(7)), [draw(7, 7, 5)]);
+    assert_eq!(spread(Vec::new(), at(7)), []);
 }

@@ -85,8 +85,12 @@ impl Ramp {
         }
     }
 
-    /// The provider says that the rate grew too fast.
-    pub fn refused(&mut self, now: Timestamp) {
+    /// The provider says that the rate grew too fast when a call was sent. All those that were sent
+    /// before the slope was lowered are refused for one reason.
+    pub fn refused(&mut self, sent_at: Timestamp, now: Timestamp) {
+        if self.slope.is_some_and(|slope| sent_at < slope.since) {
+            return;
+        }
         self.forget(now);
         let growth = self.slope.map_or(GROWTH, |slope| slope.growth / 2);
         let measured =
@@ -133,7 +137,7 @@ mod tests {
     fn a_refusal_halves_the_rate_and_it_grows_again() {
         let mut ramp = busy(100);
         let now = T0 + Millis(9_999);
-        ramp.refused(now);
+        ramp.refused(now, now);
         let slope = ramp.slope(now).unwrap();
         assert_eq!((slope.per_minute, slope.growth), (300, 100));
         ramp.started(now);
@@ -143,11 +147,20 @@ mod tests {
     }
 
     #[test]
+    fn calls_in_flight_at_a_refusal_lower_the_slope_once() {
+        let mut ramp = busy(100);
+        let now = T0 + Millis(9_999);
+        (0..60).for_each(|late| ramp.refused(now - Millis(500), now + Millis(late)));
+        let slope = ramp.slope(now).unwrap();
+        assert_eq!((slope.per_minute, slope.growth), (300, 100));
+    }
+
+    #[test]
     fn each_further_refusal_lowers_the_slope() {
         let mut ramp = busy(100);
         let now = T0 + Millis(9_999);
         for growth in [100, 50, 25, 12, 6, 5, 5] {
-            ramp.refused(now);
+            ramp.refused(now, now);
             assert_eq!(ramp.slope(now).unwrap().growth, growth);
         }
         assert!(ramp.slope(now).unwrap().per_minute >= 1);

@@ -7,6 +7,9 @@ use super::attempt::{Failure, FailureKind, Outcome};
 use super::gate::{RETRY_AFTER_MAX, spread};
 use super::time::{Millis, Timestamp, Unit};
 
+/// A refused job keeps its place in the queue after so many calls.
+const REFUSALS_IN_PLACE: u32 = 3;
+
 /// Exponential backoff.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
@@ -123,6 +126,12 @@ fn failed(
     jitter: Unit,
 ) -> Ruling {
     match &failure.kind {
+        // What is refused again and again may be too large for its limit: others go first.
+        FailureKind::RateLimited { retry_after, .. } if before.calls >= REFUSALS_IN_PLACE => {
+            let pause = retry_after.unwrap_or(Millis::ZERO).min(RETRY_AFTER_MAX);
+            let later = policy.backoff.delay(before.calls - REFUSALS_IN_PLACE + 1, jitter);
+            Ruling { verdict: Verdict::RetryAt(now + pause + later), counts: false }
+        }
         FailureKind::RateLimited { .. }
         | FailureKind::AccountParked { .. }
         | FailureKind::KeyRejected
@@ -225,6 +234,19 @@ mod tests {
         let permanent = fail(FailureKind::Permanent);
         let ruling = rule(&permanent, before, &POLICY, NOW, Unit::ZERO).unwrap();
         assert_eq!(ruling, Ruling { verdict: Verdict::GiveUp, counts: true });
+    }
+
+    #[test]
+    fn what_is_refused_again_and_again_lets_others_go_first() {
+        let retry_after = Some(Millis::from_secs(5));
+        let refused = fail(FailureKind::RateLimited { retry_after, limit: None, ramp: false });
+        for calls in 0..3 {
+            assert_eq!(rule_on(&refused, calls).verdict, Verdict::Requeue, "{calls}");
+        }
+        for (calls, secs) in [(3, 6), (4, 7), (5, 9), (90, 65)] {
+            let at = NOW + Millis::from_secs(secs);
+            assert_eq!(rule_on(&refused, calls).verdict, Verdict::RetryAt(at), "{calls}");
+        }
     }
 
     #[test]

@@ -197,6 +197,13 @@ impl App {
         self.lock().faults = faults;
     }
 
+    /// From now on the buckets of the pool `model` belongs to have `factor` times their limits.
+    pub(super) fn scale(&self, model: &str, factor: f64, burst: Duration) {
+        let mut core = self.lock();
+        let now = self.now();
+        core.route(model).scale(now, factor, burst);
+    }
+
     /// The levels of the pool `model` belongs to.
     pub(super) fn levels(&self, model: &str) -> Vec<Level> {
         let mut core = self.lock();

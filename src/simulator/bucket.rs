@@ -63,6 +63,14 @@ impl Bucket {
         Bucket { capacity, refill, level: capacity, draw: 0, at: 0, due: BinaryHeap::new() }
     }
 
+    /// The same under another limit from now on; it holds what it held, as far as that fits.
+    pub(super) fn resize(&mut self, now: Duration, amount: u64, period: Duration, burst: Duration) {
+        self.advance(now);
+        let fresh = Bucket::new(amount, period, burst);
+        self.level = self.level.min(fresh.capacity);
+        (self.capacity, self.refill) = (fresh.capacity, fresh.refill);
+    }
+
     /// How long `charge` must wait; zero means that it fits now.
     pub(super) fn wait(&mut self, now: Duration, charge: &Charge) -> Duration {
         self.advance(now);

@@ -85,6 +85,12 @@ impl Offline {
         response
     }
 
+    /// From now on the buckets of the pool `model` belongs to have `factor` times their limits and
+    /// hold `burst` of refill.
+    pub fn scale_limits(&self, model: &str, factor: f64, burst: Duration) {
+        self.app.scale(model, factor, burst);
+    }
+
     /// The counters so far.
     pub fn stats(&self) -> Stats {
         self.app.witness.stats()

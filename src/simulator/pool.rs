@@ -138,6 +138,20 @@ impl Pool {
         }
     }
 
+    /// From now on `factor` times each bucket's limit, as when an account changes its tier.
+    pub(super) fn scale(&mut self, now: Duration, factor: f64, burst: Duration) {
+        for limit in &mut self.limits {
+            if let Meter::Bucket(bucket) = &mut limit.meter {
+                limit.amount = scaled(limit.amount, factor);
+                let (period, burst) = match limit.dimension {
+                    Dimension::DailyTokens => (DAY, DAY),
+                    _ => (MINUTE, burst),
+                };
+                bucket.resize(now, limit.amount, period, burst);
+            }
+        }
+    }
+
     /// Whether the model shares these limits.
     pub(super) fn takes(&self, model: &str) -> bool {
         self.models.iter().any(|pattern| glob(pattern, model))
@@ -181,6 +195,16 @@ impl Pool {
         };
         self.limits.iter_mut().map(level).collect()
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "limits lie far below 2^53 and are not negative"
+)]
+fn scaled(amount: u64, factor: f64) -> u64 {
+    (amount as f64 * factor).round() as u64
 }
 
 /// What a request takes from the limit on `dimension`.

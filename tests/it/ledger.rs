@@ -5,6 +5,7 @@ use claudeq::config::{Config, Overrides};
 use claudeq::daemon::{self, Ended, Options};
 use claudeq::domain::bucket::Bucket;
 use claudeq::domain::limit::{Dimension, OutputMode};
+use claudeq::domain::production::Draw;
 use claudeq::domain::reservation::Amounts;
 use claudeq::domain::time::{Millis, Timestamp};
 use claudeq::simulator::{Config as SimConfig, LimitSet, Simulator};
@@ -127,7 +128,8 @@ fn replayed(
             bucket.settle(debit + written, posting.settled.of(dimension), posting.at);
         } else {
             bucket.reserve(debit, posting.at);
-            bucket.draw(written, posting.at);
+            let at = posting.at;
+            bucket.draw(Draw { from: at, to: at, tokens: written });
         }
     }
     bucket

@@ -3,25 +3,52 @@
 //!
 //! A failing round is repeated by its seed, which every message names.
 
+mod limits;
 mod order;
 mod outage;
 mod rounds;
 
 use crate::world::World;
 use claudeq::config::{Config, Overrides};
-use claudeq::simulator::{Config as Sim, FaultRule, LimitSet, PoolConfig};
+use claudeq::simulator::{Config as Sim, FaultRule, Latency, LimitSet, PoolConfig, Ramp};
 use claudeq::store::Store;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use tempfile::TempDir;
 
-/// A queue, filled by one SQL statement, and a provider of these limits, which the daemon knows.
+/// The model that is asked where nothing else is said.
+const MODEL: &str = "claude-sonnet-5";
+
+/// A queue and a provider, and what the daemon is told of it.
 struct Scene {
     limits: LimitSet,
+    /// Further pools of the provider, before the one of all other models.
+    pools: Vec<PoolConfig>,
     faults: Vec<FaultRule>,
+    ramp: Option<Ramp>,
+    latency: Latency,
+    /// `None`: the limits and `burst = "60s"`.
+    told: Option<String>,
     /// Further lines of the configuration.
     settings: &'static str,
+    /// Fills the queue.
     insert: String,
     seed: u64,
+}
+
+impl Default for Scene {
+    fn default() -> Scene {
+        Scene {
+            limits: LimitSet::default(),
+            pools: Vec::new(),
+            faults: Vec::new(),
+            ramp: None,
+            latency: Latency::default(),
+            told: None,
+            settings: "",
+            insert: String::new(),
+            seed: 1,
+        }
+    }
 }
 
 impl Scene {
@@ -31,16 +58,19 @@ impl Scene {
         std::fs::write(&file, self.toml()).unwrap();
         let config = Config::load(Some(&file), &Overrides::default()).unwrap();
         Store::create(&config.database, false).await.unwrap().close().await;
-        let producer = open(&config.database).await;
-        sqlx::query(sqlx::AssertSqlSafe(self.insert.clone())).execute(&producer).await.unwrap();
-        producer.close().await;
+        if !self.insert.is_empty() {
+            execute(&config.database, self.insert.clone()).await;
+        }
+        let all = PoolConfig {
+            name: "all".into(),
+            models: vec!["*".into()],
+            limits: self.limits.clone(),
+        };
         let simulator = Sim {
-            pools: vec![PoolConfig {
-                name: "all".into(),
-                models: vec!["*".into()],
-                limits: self.limits.clone(),
-            }],
+            pools: self.pools.iter().cloned().chain([all]).collect(),
             faults: self.faults.clone(),
+            ramp: self.ramp.clone(),
+            latency: self.latency.clone(),
             seed: self.seed,
             ..Sim::default()
         };
@@ -49,19 +79,37 @@ impl Scene {
     }
 
     fn toml(&self) -> String {
-        let line = |name: &str, amount: Option<u64>| {
-            amount.map_or(String::new(), |amount| format!("{name} = {amount}\n"))
-        };
-        let limits = &self.limits;
-        format!(
-            "[defaults]\nmodel = \"claude-sonnet-5\"\n{}\n\
-             [[pool]]\nname = \"all\"\nmodels = [\"*\"]\nburst = \"60s\"\n{}{}{}",
-            self.settings,
-            line("requests_per_minute", limits.requests_per_minute),
-            line("input_tokens_per_minute", limits.input_tokens_per_minute),
-            line("output_tokens_per_minute", limits.output_tokens_per_minute),
-        )
+        let told = self.told.clone().unwrap_or_else(|| pool(&self.limits, "burst = \"60s\""));
+        format!("[defaults]\nmodel = \"{MODEL}\"\n{}\n{told}", self.settings)
     }
+}
+
+/// The daemon's own pool of all models, with these limits.
+fn pool(limits: &LimitSet, told: &str) -> String {
+    let line = |name: &str, amount: Option<u64>| {
+        amount.map_or(String::new(), |amount| format!("{name} = {amount}\n"))
+    };
+    format!(
+        "[[pool]]\nname = \"all\"\nmodels = [\"*\"]\n{told}\n{}{}{}{}",
+        line("requests_per_minute", limits.requests_per_minute),
+        line("input_tokens_per_minute", limits.input_tokens_per_minute),
+        line("output_tokens_per_minute", limits.output_tokens_per_minute),
+        line("tokens_per_minute", limits.tokens_per_minute),
+    )
+}
+
+async fn execute(database: &std::path::Path, sql: String) {
+    let producer = open(database).await;
+    sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&producer).await.unwrap();
+    producer.close().await;
+}
+
+/// `count` jobs of the mixed workload, as one statement.
+fn mixed(count: usize, columns: &str, values: &str) -> String {
+    let work = crate::workload::jobs(count, 0.0, 7);
+    let rows: Vec<String> =
+        work.iter().map(|job| format!("('{}', {}{values})", job.prompt, job.max_tokens)).collect();
+    format!("INSERT INTO jobs (prompt, max_tokens{columns}) VALUES {}", rows.join(", "))
 }
 
 async fn open(database: &std::path::Path) -> SqlitePool {

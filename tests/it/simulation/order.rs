@@ -20,7 +20,6 @@ fn limits() -> LimitSet {
 async fn weighted_shares_hold_within_a_twentieth_over_a_minute() {
     let scene = Scene {
         limits: limits(),
-        faults: Vec::new(),
         settings: "[executor]\nmax_in_flight = 256\n[queue.heavy]\nweight = 3.0",
         // The heavy queue's calls are small ones: shares are of tokens, not of calls.
         insert: "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
@@ -30,6 +29,7 @@ async fn weighted_shares_hold_within_a_twentieth_over_a_minute() {
              FROM n"
             .to_owned(),
         seed: 5,
+        ..Scene::default()
     };
     let (_dir, mut world) = scene.begin().await;
     // The stored-up minute is used up and sizes are learned by then.
@@ -62,13 +62,13 @@ async fn weighted_shares_hold_within_a_twentieth_over_a_minute() {
 async fn an_urgent_job_starts_within_one_slot_before_a_hundred_thousand() {
     let scene = Scene {
         limits: limits(),
-        faults: Vec::new(),
         settings: "",
         insert: "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)
              INSERT INTO jobs (prompt, max_tokens)
              SELECT '[[in=200]] [[out=200]] ' || i, 400 FROM n"
             .to_owned(),
         seed: 6,
+        ..Scene::default()
     };
     let (_dir, mut world) = scene.begin().await;
     world.run(|world| world.now() >= START + Millis::from_secs(75)).await.unwrap();

@@ -15,6 +15,7 @@ async fn an_outage_costs_no_job_its_last_attempt() {
              INSERT INTO jobs (prompt) SELECT '[[out=20]] ' || i FROM n"
             .into(),
         seed: 1,
+        ..Scene::default()
     };
     let (_dir, mut world) = scene.begin().await;
     assert!(world.run(|_| false).await.unwrap());

@@ -35,6 +35,7 @@ fn scene(seed: u64) -> Scene {
              SELECT '[[out=' || (20 + i * 37 % 500) || ']] ' || i, 1000, 'q' || (i % 3) FROM n"
         ),
         seed,
+        ..Scene::default()
     }
 }
 
