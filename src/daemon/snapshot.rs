@@ -227,3 +227,72 @@ fn restore_limit(ledger: &mut Ledger, row: &LimitSnapshot, now: Timestamp) {
         bucket.restore(level, row.as_of, None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::bucket::Reading;
+    use crate::domain::limit::{OutputMode, PoolName, PoolSpec};
+
+    const T0: Timestamp = Timestamp(1_790_000_000_000);
+
+    /// One pool: its limits, if any are stated.
+    fn ledger(limits: Vec<LimitSpec>, now: Timestamp) -> Ledger {
+        let pool = PoolSpec {
+            name: PoolName("p".into()),
+            models: vec!["*".into()],
+            limits,
+            output_mode: OutputMode::Realtime,
+        };
+        Ledger::new(vec![pool], Vec::new(), now)
+    }
+
+    fn limit(amount: i64, source: LimitSource) -> LimitSpec {
+        let (dimension, per) = (Dimension::OutputTokens, Per::Minute);
+        LimitSpec { dimension, per, amount, algorithm: Algorithm::Bucket { burst: None }, source }
+    }
+
+    fn bucket(ledger: &Ledger) -> &crate::domain::bucket::Bucket {
+        let Level::Bucket(bucket) = &ledger.pools[0].meters[0].level else { panic!("a bucket") };
+        bucket
+    }
+
+    /// What the next daemon knows of the pool.
+    fn restarted(old: &Ledger, limits: Vec<LimitSpec>, now: Timestamp) -> Ledger {
+        let rows = snapshots(old, &BTreeSet::from(["p"]), now);
+        let mut new = ledger(limits, now);
+        restore(&mut new, &rows.limits, &[], &[], now);
+        new
+    }
+
+    #[test]
+    fn what_was_learned_of_limits_outlives_a_restart() {
+        let mut old = ledger(Vec::new(), T0);
+        old.restore_learned("p", limit(60_000, LimitSource::Headers), T0);
+        let now = T0 + Millis::from_secs(30);
+        let Level::Bucket(learned) = &mut old.pools[0].meters[0].level else { panic!("a bucket") };
+        assert!(learned.widen(now));
+        let reading = Reading { remaining: 2_000, until_full: None, rounding: 500, unseen: 0 };
+        learned.correct(reading, None, now);
+        (0..60).for_each(|_| old.pools[0].ramp.started(now));
+        old.pools[0].ramp.refused(now, now);
+        let new = restarted(&old, Vec::new(), now);
+        assert_eq!(new.pools[0].spec.limits, [limit(60_000, LimitSource::Headers)]);
+        assert_eq!(bucket(&new).burst(), (Millis::from_secs(10), true));
+        assert!(bucket(&new).others() > 0);
+        assert_eq!(bucket(&new).others(), bucket(&old).others());
+        assert_eq!(bucket(&new).available(now), 2_500);
+        let slope = new.pools[0].ramp.slope(now).unwrap();
+        assert_eq!((slope.per_minute, slope.growth), (180, 100));
+    }
+
+    #[test]
+    fn a_stated_limit_that_the_headers_lowered_is_low_after_a_restart() {
+        let stated = limit(60_000, LimitSource::Configured);
+        let mut old = ledger(vec![stated], T0);
+        old.pools[0].meters[0].lower(30_000, T0);
+        let new = restarted(&old, vec![stated], T0);
+        assert_eq!(new.pools[0].meters[0].spec, limit(30_000, LimitSource::Headers));
+        assert_eq!(bucket(&new).available(T0), 2_500);
+    }
+}

@@ -120,6 +120,25 @@ fn a_paused_or_full_queue_does_not_stop_the_others() {
 }
 
 #[test]
+fn in_the_last_half_minute_the_longest_go_first() {
+    let jobs = [(1, 100), (2, 900), (3, 300)];
+    let jobs = jobs.map(|(id, max_tokens)| Candidate { max_tokens, ..job(id) });
+    let order = |output: i64, whole: bool| {
+        let situation = Situation {
+            now: T0,
+            ledger: &mut ledger(vec![limit(Dimension::OutputTokens, output)]),
+            shares: &mut Shares::default(),
+            whole,
+            free_permits: 10,
+        };
+        started(&plan(situation, &jobs))
+    };
+    assert_eq!(order(60_000, true), [2, 3, 1], "1,300 tokens are a second and a third");
+    assert_eq!(order(60_000, false), [1, 2, 3], "more may be left than is in sight");
+    assert_eq!(order(2_500, true), [1, 2, 3], "31 seconds of work");
+}
+
+#[test]
 fn a_model_without_limits_starts_with_one_call() {
     let plan = plan_at(T0, &mut ledger(Vec::new()), 10, &[job(1), job(2)]);
     assert_eq!(started(&plan), [1]);
