@@ -97,7 +97,7 @@ fn settings(dice: &Entropy) -> Settings {
         max_in_flight: MAX_IN_FLIGHT,
         max_attempts: 1_000,
         stream: if dice.next_u64().is_multiple_of(2) { "always" } else { "never" },
-        limits: Limits { requests: Some(90), output_tokens: Some(40_000), ..Limits::default() },
+        limits: Limits { requests: Some(60), output_tokens: Some(40_000), ..Limits::default() },
         rest: format!("[[budget]]\nusd = {BUDGET_USD}\nper = \"total\"\n"),
         ..Settings::default()
     }
