@@ -15,6 +15,7 @@ impl Scheduler {
         error: StoreError,
         unsettled: Vec<Finished>,
         rows: &[Ending],
+        leasing: bool,
     ) {
         self.look = true;
         self.spool(rows);
@@ -28,6 +29,8 @@ impl Scheduler {
         }
         match error.trouble() {
             Trouble::Busy => {}
+            // Leases that nobody knows of would stand there as running for ever.
+            _ if leasing && error.is_uncertain() => self.give_up(DaemonError::Store(error)),
             // Full disks are emptied again; settling is idempotent, so it is tried again.
             Trouble::Unwritable if !rows.is_empty() => {}
             // Anything else may have been committed or not: only a restart finds out.

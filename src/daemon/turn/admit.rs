@@ -7,13 +7,13 @@ use crate::config::{Config, StreamMode};
 use crate::daemon::books::{Books, Context};
 use crate::daemon::executor::{Call, Finished};
 use crate::daemon::window::Ready;
-use crate::domain::admission::{Situation, plan};
+use crate::domain::admission::{Candidate, Plan, Situation, plan};
 use crate::domain::fairness::Shares;
 use crate::domain::job::{JobEvent, JobId};
 use crate::domain::ledger::Ledger;
 use crate::domain::limit::{Algorithm, OutputMode, Per, PoolSpec};
 use crate::domain::reason::Reason;
-use crate::domain::time::{Millis, Timestamp};
+use crate::domain::time::Millis;
 use crate::store::{Admission, Lease, NewAttempt, StoreError, Unfit};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -44,7 +44,7 @@ pub(super) async fn exchange(
         return settle(context, books, finished, done).await;
     }
     let closing = Closing::of(context, books, finished, now);
-    let chosen = choose(books, &closing, free_permits, now, done);
+    let chosen = choose(books, &closing, free_permits, done);
     if chosen.is_empty() && closing.finished.is_empty() {
         return Ok(());
     }
@@ -52,11 +52,12 @@ pub(super) async fn exchange(
         .store
         .settle_and_admit(now, context.epoch, &closing.endings, &chosen, |fresh| {
             let fresh: HashSet<JobId> = fresh.iter().map(|one| one.id).collect();
-            decide(books, &closing, &fresh, &chosen, free_permits, now)
+            decide(books, &closing, &fresh, &chosen, free_permits)
         })
         .await;
     match written {
         Err(error) => {
+            done.leasing = !chosen.is_empty();
             closing.failed(done);
             Err(error)
         }
@@ -75,20 +76,11 @@ fn choose(
     books: &mut Books,
     closing: &Closing,
     free_permits: usize,
-    now: Timestamp,
     done: &mut Done,
 ) -> Vec<JobId> {
+    let now = closing.now;
     let candidates = books.window.candidates();
-    let mut ledger = closing.ledger.clone();
-    let mut shares = closing.shares.clone();
-    let situation = Situation {
-        now,
-        ledger: &mut ledger,
-        shares: &mut shares,
-        free_permits,
-        whole: books.window.is_whole(),
-    };
-    let outline = plan(situation, &candidates);
+    let (outline, _, _) = planned(closing, &candidates, free_permits, books.window.is_whole());
     books.window.note(&outline.waits, now);
     done.held_back.clone_from(&outline.held_back);
     done.first_held = outline.first_held;
@@ -118,6 +110,25 @@ fn choose(
         done.wake_at = Some(now);
     }
     chosen
+}
+
+/// A plan for when these calls have ended, and ledger and shares as it leaves them.
+fn planned(
+    closing: &Closing,
+    candidates: &[Candidate],
+    free_permits: usize,
+    whole: bool,
+) -> (Plan, Ledger, Shares) {
+    let (mut ledger, mut shares) = (closing.ledger.clone(), closing.shares.clone());
+    let situation = Situation {
+        now: closing.now,
+        ledger: &mut ledger,
+        shares: &mut shares,
+        free_permits,
+        whole,
+    };
+    let plan = plan(situation, candidates);
+    (plan, ledger, shares)
 }
 
 /// The leases are committed.
@@ -152,22 +163,12 @@ fn decide(
     fresh: &HashSet<JobId>,
     chosen: &[JobId],
     free_permits: usize,
-    now: Timestamp,
 ) -> (Admission, (Ledger, Shares)) {
     let still = chosen.iter().filter(|job| fresh.contains(job));
     let ready: Vec<&Ready> = still.filter_map(|job| books.window.get(*job)).collect();
     let candidates: Vec<_> = ready.iter().map(|ready| ready.candidate.clone()).collect();
-    let mut ledger = closing.ledger.clone();
-    let mut shares = closing.shares.clone();
-    let situation = Situation {
-        now,
-        ledger: &mut ledger,
-        shares: &mut shares,
-        free_permits,
-        // They are few now, and not all that is ready: their order was decided before.
-        whole: false,
-    };
-    let plan = plan(situation, &candidates);
+    // They are few now, and not all that is ready: their order was decided before.
+    let (plan, ledger, shares) = planned(closing, &candidates, free_permits, false);
     let starts = plan.starts.iter().map(|start| {
         let ready = books.window.get(start.job);
         NewAttempt {
@@ -189,7 +190,7 @@ fn decide(
     });
     let unfit = unfit.collect();
     let pools = starts.iter().map(|start| start.reservation.pool.0.to_string());
-    let snapshots = closing.snapshots(&ledger, pools, now);
+    let snapshots = closing.snapshots(&ledger, pools);
     (Admission { starts, unfit, snapshots }, (ledger, shares))
 }
 

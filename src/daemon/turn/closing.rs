@@ -21,8 +21,8 @@ pub(super) struct Closing {
     pub(super) endings: Vec<Ending>,
     pub(super) ledger: Ledger,
     pub(super) shares: Shares,
+    pub(super) now: Timestamp,
     gates: Vec<Change>,
-    now: Timestamp,
 }
 
 impl Closing {
@@ -55,22 +55,21 @@ impl Closing {
             endings.push(ending);
         }
         let gates = gates::changes(&books.ledger, &ledger);
-        Closing { finished, endings, ledger, shares, gates, now }
+        Closing { finished, endings, ledger, shares, now, gates }
     }
 
-    /// The rows of a ledger in which these calls have ended, and calls of other pools begun.
+    /// The rows of a ledger in which these calls have ended, and calls of these pools begun.
     pub(super) fn snapshots(
         &self,
         ledger: &Ledger,
         started: impl Iterator<Item = String>,
-        now: Timestamp,
     ) -> Snapshots {
         let started: Vec<String> = started.collect();
         let calls = || self.finished.iter().map(|one| &one.lease.reservation);
         let ended = calls().map(|call| &*call.pool.0);
         let pools: BTreeSet<&str> = ended.chain(started.iter().map(String::as_str)).collect();
-        let mut snapshots = snapshots(ledger, &pools, now);
-        snapshots.estimates = estimates(&ledger.sizes, calls(), now);
+        let mut snapshots = snapshots(ledger, &pools, self.now);
+        snapshots.estimates = estimates(&ledger.sizes, calls(), self.now);
         snapshots
     }
 
@@ -109,12 +108,12 @@ pub(super) async fn settle(
         return Ok(());
     }
     let now = context.now();
-    let closing = Closing::of(context, books, finished, now);
-    let snapshots = closing.snapshots(&closing.ledger, std::iter::empty(), now);
+    let mut closing = Closing::of(context, books, finished, now);
+    let snapshots = closing.snapshots(&closing.ledger, std::iter::empty());
     match context.store.settle(context.epoch, &closing.endings, &snapshots, now).await {
         Ok(settled) => {
-            books.ledger = closing.ledger.clone();
-            books.shares = closing.shares.clone();
+            books.ledger = std::mem::take(&mut closing.ledger);
+            books.shares = std::mem::take(&mut closing.shares);
             closing.committed(books, &settled, done);
             Ok(())
         }
