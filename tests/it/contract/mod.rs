@@ -10,6 +10,7 @@ mod recovery;
 mod results;
 mod settlement;
 mod sweeping;
+mod turns;
 
 use crate::helper::{TempDb, sql};
 use claudeq::domain::attempt::Usage;
