@@ -5,6 +5,7 @@ use super::money;
 use super::view::View;
 use crate::cli::render::{Line, Screen, Tone, bar, format, wrap};
 use crate::clock::calendar;
+use crate::daemon::report::Report;
 use crate::domain::gate::Closed;
 use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
@@ -153,13 +154,23 @@ fn finishes(view: &View, screen: &Screen) -> Option<Line> {
     let report = view.daemon.report.as_ref()?;
     let mut line = end(view);
     if let Some(reason) = reason(view, report.held_back_by) {
-        let why = Line::plain("held back by: ").and(Tone::Warn, held_back_by(reason));
+        let what = if reason == Reason::Concurrency && learns(view, report) {
+            "limits that the first answers will tell"
+        } else {
+            held_back_by(reason)
+        };
+        let why = Line::plain("held back by: ").and(Tone::Warn, what);
         if INDENT + line.width() + 3 + why.width() <= screen.width {
             line.push(Tone::Plain, "   ");
             line.append(why);
         }
     }
     label(line)
+}
+
+/// Whether calls go out one by one because no limit is known yet.
+fn learns(view: &View, report: &Report) -> bool {
+    view.limits.is_empty() && report.in_flight < report.max_in_flight
 }
 
 /// `in 2 h 05 m (02:41)`

@@ -389,3 +389,21 @@ fn a_line_for_a_pipe() {
         "{line}"
     );
 }
+
+#[test]
+fn before_the_first_answer_nobody_blames_max_in_flight() {
+    let said = |in_flight| {
+        let mut view = View { limits: Vec::new(), ..busy() };
+        let report = view.daemon.report.as_mut().unwrap();
+        report.forecast = None;
+        (report.in_flight, report.max_in_flight) = (in_flight, 64);
+        report.held_back_by = Some(Reason::Concurrency);
+        shown(&view, &Screen::plain(100))
+    };
+    assert!(
+        said(1).contains("held back by: limits that the first answers will tell"),
+        "{}",
+        said(1)
+    );
+    assert!(said(64).contains("held back by: calls in flight (max_in_flight)"), "{}", said(64));
+}
