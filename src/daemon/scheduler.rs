@@ -288,7 +288,7 @@ impl Scheduler {
             self.new_config.get_or_insert(config);
         }
         if let Some(error) = done.trouble {
-            self.in_trouble(error, done.unsettled, &done.rows, done.leasing);
+            self.in_trouble(error, done.unsettled, &done.rows);
             return self.drained();
         }
         self.well_again();

@@ -114,31 +114,23 @@ impl StoreError {
     /// What it calls for, from SQLite's primary result code
     /// (<https://www.sqlite.org/rescode.html>).
     pub fn trouble(&self) -> Trouble {
-        match self.primary_code() {
-            Some(5 | 6) => Trouble::Busy,
-            Some(8 | 10 | 13 | 14) => Trouble::Unwritable,
-            Some(11 | 26) => Trouble::Corrupt,
-            Some(19) => Trouble::Refused,
-            Some(_) => Trouble::Other,
-            None => match self {
-                StoreError::Sql { source: Whole(sqlx::Error::PoolTimedOut), .. } => Trouble::Busy,
-                _ => Trouble::Other,
-            },
-        }
-    }
-
-    /// Whether a commit that failed like this may have happened all the same: after an I/O error
-    /// only the next opening of the file tells.
-    pub fn is_uncertain(&self) -> bool {
-        self.primary_code() == Some(10)
-    }
-
-    fn primary_code(&self) -> Option<i32> {
-        let StoreError::Sql { source: Whole(sqlx::Error::Database(database)), .. } = self else {
-            return None;
+        let StoreError::Sql { source, .. } = self else {
+            return Trouble::Other;
         };
-        let code = database.code().and_then(|code| code.parse::<i32>().ok());
-        Some(code.unwrap_or(0) & 0xff)
+        let sqlx::Error::Database(database) = &source.0 else {
+            return match source.0 {
+                sqlx::Error::PoolTimedOut => Trouble::Busy,
+                _ => Trouble::Other,
+            };
+        };
+        let code = database.code().and_then(|code| code.parse::<i32>().ok()).unwrap_or(0);
+        match code & 0xff {
+            5 | 6 => Trouble::Busy,
+            8 | 10 | 13 | 14 => Trouble::Unwritable,
+            11 | 26 => Trouble::Corrupt,
+            19 => Trouble::Refused,
+            _ => Trouble::Other,
+        }
     }
 
     /// A refusal's sentence, as the schema says it.
@@ -187,53 +179,5 @@ pub(crate) trait Doing<T> {
 impl<T> Doing<T> for Result<T, sqlx::Error> {
     fn doing(self, doing: &'static str) -> Result<T, StoreError> {
         self.map_err(|source| StoreError::Sql { doing, source: Whole(source) })
-    }
-}
-
-/// Errors that are hard to come by.
-#[cfg(test)]
-pub(crate) mod made {
-    use super::{StoreError, Whole};
-    use sqlx::error::{DatabaseError, ErrorKind};
-    use std::borrow::Cow;
-    use std::error::Error;
-    use std::fmt;
-
-    /// What a statement fails with when SQLite ends with this code.
-    pub(crate) fn of_code(code: &'static str) -> StoreError {
-        let source = Whole(sqlx::Error::Database(Box::new(Code(code))));
-        StoreError::Sql { doing: "commit a turn", source }
-    }
-
-    #[derive(Debug)]
-    struct Code(&'static str);
-
-    impl fmt::Display for Code {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str(self.0)
-        }
-    }
-
-    impl Error for Code {}
-
-    impl DatabaseError for Code {
-        fn message(&self) -> &str {
-            self.0
-        }
-        fn code(&self) -> Option<Cow<'_, str>> {
-            Some(self.0.into())
-        }
-        fn as_error(&self) -> &(dyn Error + Send + Sync + 'static) {
-            self
-        }
-        fn as_error_mut(&mut self) -> &mut (dyn Error + Send + Sync + 'static) {
-            self
-        }
-        fn into_error(self: Box<Self>) -> Box<dyn Error + Send + Sync + 'static> {
-            self
-        }
-        fn kind(&self) -> ErrorKind {
-            ErrorKind::Other
-        }
     }
 }

@@ -11,8 +11,6 @@ mod rows;
 mod sqlite;
 mod views;
 
-#[cfg(test)]
-pub(crate) use error::made;
 pub use error::{StoreError, Trouble};
 pub use rows::*;
 pub use sqlite::{Admission, BudgetSpent, Edited, NewJob, Recovered, Selector, Store, Swept};

@@ -2,11 +2,8 @@ use super::*;
 use crate::clock::{Clock, Entropy};
 use crate::config::Overrides;
 use crate::daemon::client_of;
-use crate::daemon::writer::ending;
 use crate::domain::job::{Epoch, JobId};
 use crate::domain::ledger::Ledger;
-use crate::domain::time::Unit;
-use crate::store::made;
 use crate::store::{Admission, Store};
 use secrecy::SecretString;
 use std::sync::mpsc::{Sender, channel};
@@ -167,26 +164,4 @@ async fn a_sweep_that_was_cut_short_goes_on_at_once() {
     scheduler.whole_turn().await;
     assert_eq!(scheduler.wake_at, None);
     assert_eq!(scheduler.context.store.counts().await.unwrap().cancelled, 1001);
-}
-
-/// After an I/O error nobody knows whether leases were committed that no call will follow: only a
-/// restart finds out. A full disk has surely rolled them back.
-#[tokio::test]
-async fn leases_that_may_have_been_committed_end_the_daemon() {
-    for (code, leasing, ends) in
-        [("778", true, true), ("778", false, false), ("13", true, false), ("5", true, false)]
-    {
-        let dir = tempfile::tempdir().unwrap();
-        let mut scheduler = scheduler(&dir).await;
-        scheduler.begin_turn();
-        let event = turned(&mut scheduler.turn).await;
-        let Event::Turned(_, done) = event else { panic!("{event:?}") };
-        let call = done.calls.into_iter().next().unwrap();
-        let finished = executor::not_sent(call, scheduler.context.now());
-        let (retry, now) = (scheduler.config.retry, scheduler.context.now());
-        let row = ending(&finished, false, &retry, now, Unit::ZERO);
-        scheduler.in_trouble(made::of_code(code), vec![finished], &[row], leasing);
-        assert_eq!(scheduler.fatal.is_some(), ends, "{code}, leasing: {leasing}");
-        assert!(!scheduler.spool.is_empty(), "what is known of the call is kept");
-    }
 }

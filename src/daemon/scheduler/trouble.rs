@@ -15,7 +15,6 @@ impl Scheduler {
         error: StoreError,
         unsettled: Vec<Finished>,
         rows: &[Ending],
-        leasing: bool,
     ) {
         self.look = true;
         self.spool(rows);
@@ -29,9 +28,10 @@ impl Scheduler {
         }
         match error.trouble() {
             Trouble::Busy => {}
-            // Leases that nobody knows of would stand there as running for ever.
-            _ if leasing && error.is_uncertain() => self.give_up(DaemonError::Store(error)),
-            // Full disks are emptied again; settling is idempotent, so it is tried again.
+            // Full disks are emptied again; settling is idempotent, so it is tried again. Leases of
+            // the same commit did not happen for this process, and the next commit overwrites what
+            // an I/O error may have left of them in the WAL; should it die before, recovery finds
+            // them.
             Trouble::Unwritable if !rows.is_empty() => {}
             // Anything else may have been committed or not: only a restart finds out.
             _ => self.give_up(DaemonError::Store(error)),

@@ -57,7 +57,6 @@ pub(super) async fn exchange(
         .await;
     match written {
         Err(error) => {
-            done.leasing = !chosen.is_empty();
             closing.failed(done);
             Err(error)
         }

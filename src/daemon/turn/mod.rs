@@ -73,8 +73,6 @@ pub(super) struct Done {
     pub(super) fenced: bool,
     /// A configuration that could not be taken over.
     pub(super) config: Option<Arc<Config>>,
-    /// What could not be written had leases in it beside settlements.
-    pub(super) leasing: bool,
     /// The database could not do it.
     pub(super) trouble: Option<StoreError>,
 }
