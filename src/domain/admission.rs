@@ -24,6 +24,8 @@ const PASSED_OVER_MAX: Millis = Millis::from_secs(30);
 
 /// When so much work is left of a pool, its long calls go first: the last answer comes sooner.
 const TAIL: Millis = Millis::from_secs(30);
+/// The same for rolling windows, which let calls go in waves: in the last wave but one.
+const TAIL_OF_WINDOWS: Millis = Millis::from_secs(90);
 
 /// A ready job, read and measured beforehand.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,7 +127,7 @@ pub fn plan(mut situation: Situation<'_>, candidates: &[Candidate]) -> Plan {
     plan
 }
 
-/// Expected output of the jobs whose pool has less than [`TAIL`] of work left.
+/// Expected output of the jobs whose pool has little work left.
 fn tails(situation: &mut Situation<'_>, candidates: &[Candidate]) -> BTreeMap<JobId, i64> {
     let mut left: BTreeMap<PoolName, (Amounts, Vec<(JobId, i64)>)> = BTreeMap::new();
     if !situation.whole {
@@ -142,7 +144,11 @@ fn tails(situation: &mut Situation<'_>, candidates: &[Candidate]) -> BTreeMap<Jo
     }
     let short = left
         .into_iter()
-        .filter(|(pool, (sum, _))| situation.ledger.time_for(pool, sum) <= TAIL)
+        .filter(|(pool, (sum, _))| {
+            let ledger = &situation.ledger;
+            let tail = if ledger.comes_in_waves(pool) { TAIL_OF_WINDOWS } else { TAIL };
+            ledger.time_for(pool, sum) <= tail
+        })
         .flat_map(|(_, (_, jobs))| jobs);
     short.collect()
 }

@@ -8,7 +8,7 @@ use super::budget::{Budget, Wall};
 use super::estimate::{Estimator, Lesson};
 use super::gate::{Closed, Gate, Passage};
 use super::job::JobId;
-use super::limit::{Dimension, LimitSource, LimitSpec, Per, PoolName, PoolSpec};
+use super::limit::{Algorithm, Dimension, LimitSource, LimitSpec, Per, PoolName, PoolSpec};
 use super::pool::{Level, Meter, Pool};
 use super::production::{Flow, Prospect};
 use super::reason::Reason;
@@ -160,6 +160,14 @@ impl Ledger {
                 ready_at: wait.map(|wait| now + wait),
             }),
         }
+    }
+
+    /// Whether a pool has a rolling window of a minute: what went at once leaves at once.
+    pub fn comes_in_waves(&self, pool: &PoolName) -> bool {
+        let pool = self.pools.iter().find(|one| one.spec.name == *pool);
+        let mut meters = pool.iter().flat_map(|pool| &pool.meters);
+        meters
+            .any(|meter| meter.spec.per == Per::Minute && meter.spec.algorithm == Algorithm::Window)
     }
 
     /// How long the limits of a pool need for so much, when nothing is stored up.

@@ -3,7 +3,7 @@
 //! More would only pile up before a provider that has become slow.
 
 use super::limit::Dimension;
-use super::pool::Meter;
+use super::pool::{Level, Meter};
 use super::reservation::Amounts;
 use super::time::{Millis, Timestamp};
 
@@ -50,11 +50,22 @@ impl Need {
                 Dimension::OutputTokens => self.output_tokens,
                 Dimension::Tokens => self.input_tokens + self.output_tokens,
             };
-            let refilled = real(meter.spec.amount) * self.took_ms / real(meter.spec.per.span().0);
-            let stored = real(meter.available(now).max(0));
-            (((stored + TIMES * refilled) / mean.max(1.0)).max(LEAST), dimension)
+            ((self.tokens(meter, now) / mean.max(1.0)).max(LEAST), dimension)
         });
         calls.min_by(|(one, _), (other, _)| one.total_cmp(other))
+    }
+
+    /// What calls in flight may take of a limit together.
+    fn tokens(&self, meter: &Meter, now: Timestamp) -> f64 {
+        let limit = real(meter.spec.amount);
+        match meter.level {
+            Level::Bucket(_) => {
+                let refilled = limit * self.took_ms / real(meter.spec.per.span().0);
+                real(meter.available(now).max(0)) + TIMES * refilled
+            }
+            // What was taken at once leaves at once: all of it may be wanted within a moment.
+            Level::Window(_) => limit,
+        }
     }
 }
 
@@ -71,11 +82,15 @@ mod tests {
     const T0: Timestamp = Timestamp(1_700_000_000_000);
 
     fn output(amount: i64) -> Meter {
+        counted(amount, Algorithm::Bucket { burst: Some(Millis::from_secs(6)) })
+    }
+
+    fn counted(amount: i64, algorithm: Algorithm) -> Meter {
         let spec = LimitSpec {
             dimension: Dimension::OutputTokens,
             per: Per::Minute,
             amount,
-            algorithm: Algorithm::Bucket { burst: Some(Millis::from_secs(6)) },
+            algorithm,
             source: LimitSource::Configured,
         };
         Meter::new(spec, T0)
@@ -93,6 +108,18 @@ mod tests {
         assert_eq!(dimension, Dimension::OutputTokens);
         assert_eq!(need.calls(&[output(600)], T0), Some((LEAST, Dimension::OutputTokens)));
         assert_eq!(need.calls(&[], T0), None);
+    }
+
+    #[test]
+    fn of_a_rolling_window_all_may_be_wanted_at_once() {
+        let mut need = Need::default();
+        let amounts = Amounts { requests: 1, input_tokens: 900, output_tokens: 100 };
+        (0..50).for_each(|_| need.answered(&amounts, Millis::from_secs(4)));
+        let mut window = counted(60_000, Algorithm::Window);
+        let Level::Window(level) = &mut window.level else { unreachable!("made so") };
+        level.record(60_000, T0);
+        let (calls, _) = need.calls(&[window], T0).unwrap();
+        assert!((calls - 600.0).abs() < 1.0, "{calls}");
     }
 
     #[test]
