@@ -4,6 +4,9 @@
 -- functions, no generated columns, no expression indexes, no UPSERT in triggers, no window
 -- functions, no unixepoch().
 --
+-- Where each row is checked, alternatives are joined by OR: for an IN with three or more values
+-- SQLite builds a table in memory, for every row anew.
+--
 -- All times are Unix milliseconds. Money is in nano-dollars (1e-9 USD).
 
 PRAGMA application_id = 0x636c6171;
@@ -42,7 +45,7 @@ CREATE TABLE jobs (
   CHECK (typeof(run_at) IN ('null', 'integer')),
   CHECK (typeof(expires_at) IN ('null', 'integer')),
   CHECK (typeof(max_attempts) IN ('null', 'integer')),
-  CHECK (cancel_requested IN (0, 1, 2))
+  CHECK (cancel_requested = 0 OR cancel_requested = 1 OR cancel_requested = 2)
 );
 
 -- Of jobs that were deleted before their first call; those of the others stand in attempts.
@@ -56,7 +59,8 @@ CREATE TABLE job_state (
   batch            TEXT,
   priority         INTEGER NOT NULL,
   state            TEXT    NOT NULL DEFAULT 'queued'
-    CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled', 'held')),
+    CHECK (state = 'queued' OR state = 'running' OR state = 'succeeded' OR state = 'failed'
+      OR state = 'cancelled' OR state = 'held'),
   attempts         INTEGER NOT NULL DEFAULT 0,  -- calls made
   counted_attempts INTEGER NOT NULL DEFAULT 0,  -- those that count against max_attempts
   next_attempt_at  INTEGER,                     -- NULL: ready (when queued)
@@ -69,7 +73,8 @@ CREATE TABLE job_state (
   error_class      TEXT,
   error            TEXT,
   CHECK ((state = 'running') = (epoch IS NOT NULL)),
-  CHECK ((state IN ('succeeded', 'failed', 'cancelled')) = (finished_seq IS NOT NULL)),
+  CHECK ((state = 'succeeded' OR state = 'failed' OR state = 'cancelled')
+    = (finished_seq IS NOT NULL)),
   CHECK ((finished_seq IS NULL) = (finished_at IS NULL))
 );
 
@@ -107,7 +112,8 @@ CREATE TABLE attempts (
   worst_output_tokens    INTEGER NOT NULL,
   worst_nanousd          INTEGER,               -- NULL: the model has no price
   -- What ended that; NULL while the call is in flight.
-  settlement             TEXT CHECK (settlement IN ('actual', 'released', 'assumed_spent')),
+  settlement             TEXT CHECK (
+    settlement = 'actual' OR settlement = 'released' OR settlement = 'assumed_spent'),
   settled_at             INTEGER,
   counted_at             INTEGER,               -- latest moment the provider may have counted it
   settled_requests       INTEGER,
@@ -274,7 +280,7 @@ CREATE TRIGGER jobs_refuse BEFORE INSERT ON jobs BEGIN
     WHERE typeof(NEW.created_at) <> 'integer'
       OR NEW.created_at NOT BETWEEN 100000000000 AND 253402300799999;
   SELECT RAISE(ABORT, 'jobs.cancel_requested must be 0, 1 or 2')
-    WHERE typeof(NEW.cancel_requested) <> 'integer' OR NEW.cancel_requested NOT IN (0, 1, 2);
+    WHERE typeof(NEW.cancel_requested) <> 'integer' OR NEW.cancel_requested NOT BETWEEN 0 AND 2;
   -- Before the insert an id that was left out reads as -1, so -1 itself is caught afterwards.
   SELECT RAISE(ABORT, 'jobs.id must lie between 1 and 9007199254740991; leave it out to have one given')
     WHERE NEW.id <> -1 AND NEW.id NOT BETWEEN 1 AND 9007199254740991;
@@ -288,7 +294,7 @@ CREATE TRIGGER jobs_refuse BEFORE INSERT ON jobs BEGIN
       WHERE same.queue = NEW.queue AND same.key = NEW.key
         AND (same.prompt IS NOT NEW.prompt OR same.request IS NOT NEW.request));
   SELECT RAISE(ABORT, 'jobs.id: there is another job with this id; leave it out to have one given')
-    WHERE EXISTS (
+    WHERE NEW.id <> -1 AND EXISTS (
       SELECT 1 FROM jobs AS same
       WHERE same.id = NEW.id
         AND (same.prompt IS NOT NEW.prompt OR same.request IS NOT NEW.request
@@ -301,7 +307,7 @@ CREATE TRIGGER jobs_refuse BEFORE INSERT ON jobs BEGIN
       AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = NEW.id);
   -- The same job twice does nothing.
   SELECT RAISE(IGNORE)
-    WHERE EXISTS (SELECT 1 FROM jobs WHERE id = NEW.id)
+    WHERE (NEW.id <> -1 AND EXISTS (SELECT 1 FROM jobs WHERE id = NEW.id))
       OR (NEW.key IS NOT NULL
         AND EXISTS (SELECT 1 FROM jobs WHERE queue = NEW.queue AND key = NEW.key));
 END;
@@ -328,7 +334,7 @@ END;
 
 CREATE TRIGGER jobs_guard_cancel BEFORE UPDATE OF cancel_requested ON jobs BEGIN
   SELECT RAISE(ABORT, 'jobs.cancel_requested must be 0, 1 (a running call may end) or 2 (it is broken off)')
-    WHERE typeof(NEW.cancel_requested) <> 'integer' OR NEW.cancel_requested NOT IN (0, 1, 2);
+    WHERE typeof(NEW.cancel_requested) <> 'integer' OR NEW.cancel_requested NOT BETWEEN 0 AND 2;
 END;
 
 CREATE TRIGGER jobs_cancel AFTER UPDATE OF cancel_requested ON jobs BEGIN
