@@ -120,6 +120,12 @@ impl JobState {
         matches!(self, JobState::Succeeded | JobState::Failed | JobState::Cancelled)
     }
 
+    /// Whether nobody would notice if the job were another one: it waits, and no call was made
+    /// for it. One that a person holds back, or that has ended, is looked at.
+    pub fn is_untouched(self, attempts: i64) -> bool {
+        self == JobState::Queued && attempts == 0
+    }
+
     /// The word in the database.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -173,6 +179,14 @@ mod tests {
                 assert_eq!(state.next(event), Err(Refused { state, event }));
             }
         }
+    }
+
+    #[test]
+    fn only_a_job_that_waits_for_its_first_call_is_untouched() {
+        let untouched = |state: &JobState| state.is_untouched(0);
+        let those: Vec<JobState> = JobState::ALL.into_iter().filter(untouched).collect();
+        assert_eq!(those, [JobState::Queued]);
+        assert!(!JobState::Queued.is_untouched(1));
     }
 
     #[test]

@@ -104,7 +104,7 @@ pub enum Trouble {
     Unwritable,
     /// Damage: stop, write nothing.
     Corrupt,
-    /// A constraint or a refusal: the statement's own fault.
+    /// A constraint, a refusal, or text as an id: the statement's own fault.
     Refused,
     /// Anything else.
     Other,
@@ -128,7 +128,7 @@ impl StoreError {
             5 | 6 => Trouble::Busy,
             8 | 10 | 13 | 14 => Trouble::Unwritable,
             11 | 26 => Trouble::Corrupt,
-            19 => Trouble::Refused,
+            19 | 20 => Trouble::Refused,
             _ => Trouble::Other,
         }
     }

@@ -7,11 +7,16 @@
 
 mod error;
 pub mod file;
+mod incoming;
 mod rows;
 mod sqlite;
 mod views;
 
 pub use error::{StoreError, Trouble};
+pub use incoming::{Column, Incoming, IncomingRow};
 pub use rows::*;
-pub use sqlite::{Admission, BudgetSpent, Edited, NewJob, Recovered, Selector, Store, Swept};
+pub use sqlite::{
+    Admission, BudgetSpent, Defaults, Edited, ImportRule, Imported, NewJob, OnDuplicate, Recovered,
+    Refusal, Selector, Store, Swept, Taken,
+};
 pub use views::*;

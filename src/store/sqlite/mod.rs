@@ -3,6 +3,7 @@
 mod backlog;
 mod daemons;
 mod edit;
+mod import;
 mod lease;
 mod ledger;
 mod narrow;
@@ -13,6 +14,7 @@ mod settle;
 mod statements;
 
 pub use edit::{Edited, NewJob, Selector};
+pub use import::{Defaults, ImportRule, Imported, OnDuplicate, Refusal, Taken};
 pub use lease::Admission;
 pub use ledger::{BudgetSpent, Recovered};
 pub use queue::Swept;

@@ -25,6 +25,7 @@ const STATEMENTS: &[(&str, &str)] = statements! {
     daemons: BEGIN_EPOCH HEARTBEAT END_EPOCH LAST_TIME DATABASE_ID LAST_FINISHED FAILED_SINCE;
     edit: ADD_JOB FIND_BY_KEY SELECT_IDS REQUEST_CANCEL RETRY UNCANCEL HOLD RELEASE PAUSE RESUME
         RESUME_ALL PAUSED;
+    import: IMPORT FIND_TAKEN DELETE_JOBS;
     lease: STILL_READY RESERVE LEASE;
     ledger: WRITE_LIMITS WRITE_ESTIMATES READ_ESTIMATES WRITE_BUDGETS DROP_GATES WRITE_GATES
         READ_LIMITS READ_GATES OPEN_ATTEMPTS
@@ -107,6 +108,9 @@ const HOT: &[&str] = &[
     "USED",
     "RESULTS",
     "REQUEUE_STRAYS",
+    "IMPORT",
+    "FIND_TAKEN",
+    "DELETE_JOBS",
     "WAITING_STATES",
     "END_WITHOUT_CALL",
     "KEEP_RESPONSE",
@@ -216,7 +220,8 @@ fn constants(source: &str) -> Vec<&str> {
         let rest = &source[at + "const ".len()..];
         let Some((name, value)) = rest.split_once(": &str =") else { continue };
         let value = value.trim_start().trim_start_matches("selected!(");
-        let value = value.trim_start_matches("sampled!(").trim_start();
+        let value =
+            value.trim_start_matches("sampled!(").trim_start_matches("concat!(").trim_start();
         if value.starts_with("\"-- ") && name.chars().all(|c| c.is_ascii_uppercase() || c == '_') {
             found.push(name);
         }
