@@ -2,10 +2,10 @@
 
 use super::context::{Context, busy};
 use super::exit::{Exit, failure};
+use super::job_args::JobArgs;
 use super::output;
 use super::render::escape;
 use super::wait::{self, Ended, Watched};
-use super::when::{When, parse_future};
 use crate::domain::job::{JobId, JobState};
 use crate::domain::time::Timestamp;
 use crate::store::{NewJob, Selector, Store};
@@ -40,36 +40,11 @@ pub(crate) struct AddArgs {
     /// Wait for the answer and print its text
     #[arg(long, short)]
     wait: bool,
-    /// Model [default: the queue's, then the configuration's]
-    #[arg(long)]
-    model: Option<String>,
-    /// Most tokens of the answer
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    max_tokens: Option<i64>,
-    /// System prompt
-    #[arg(long, value_name = "TEXT")]
-    system: Option<String>,
-    /// Queue
-    #[arg(long, value_name = "NAME", default_value = "default")]
-    queue: String,
-    /// A label to wait for, list and export by
-    #[arg(long, value_name = "NAME")]
-    batch: Option<String>,
+    #[command(flatten)]
+    job: JobArgs,
     /// Your own id: the same queue and key are never added twice
     #[arg(long)]
     key: Option<String>,
-    /// From -100 to 100, higher goes first
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
-    priority: i64,
-    /// Not before: a duration from now, such as 2h, or a time, such as 2026-09-01T06:00:00Z
-    #[arg(long, value_name = "WHEN", value_parser = parse_future)]
-    run_at: Option<When>,
-    /// No new attempt after: as --run-at
-    #[arg(long, value_name = "WHEN", value_parser = parse_future)]
-    expires_at: Option<When>,
-    /// Attempts before it fails [default: the configuration's]
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    max_attempts: Option<i64>,
     /// Text of your own, given back with the result
     #[arg(long, value_name = "TEXT")]
     metadata: Option<String>,
@@ -99,19 +74,20 @@ fn new_job(args: &AddArgs, now: Timestamp) -> anyhow::Result<NewJob> {
         (Some(prompt), None) if prompt == STDIN => (Some(prompt_from_stdin()?), None),
         (prompt, None) => (prompt.clone(), None),
     };
+    let values = args.job.values(now);
     Ok(NewJob {
         prompt,
         request,
-        system: args.system.clone(),
-        model: args.model.clone(),
-        max_tokens: args.max_tokens,
-        queue: Some(args.queue.clone()),
-        batch: args.batch.clone(),
+        system: values.system,
+        model: values.model,
+        max_tokens: values.max_tokens,
+        queue: Some(values.queue),
+        batch: values.batch,
         key: args.key.clone(),
-        priority: args.priority,
-        run_at: args.run_at.map(|when| when.at(now)),
-        expires_at: args.expires_at.map(|when| when.at(now)),
-        max_attempts: args.max_attempts,
+        priority: values.priority,
+        run_at: values.run_at,
+        expires_at: values.expires_at,
+        max_attempts: values.max_attempts,
         metadata: args.metadata.clone(),
     })
 }

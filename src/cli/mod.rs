@@ -14,7 +14,9 @@ mod daemon;
 mod demo;
 mod environment;
 mod exit;
+mod import;
 mod init;
+mod job_args;
 mod limits;
 mod list;
 mod output;
@@ -61,6 +63,8 @@ enum Command {
     Daemon(daemon::DaemonArgs),
     /// Add a job
     Add(Box<add::AddArgs>),
+    /// Add the jobs of a file: JSON Lines, CSV, TSV or plain lines
+    Import(Box<import::ImportArgs>),
     /// What is going on, in one screen
     Status(status::StatusArgs),
     /// Wait until jobs are finished
@@ -150,6 +154,7 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<Exit> {
         Command::Init(args) => init::run(&args, context).await,
         Command::Daemon(args) => daemon::run(&args, context).await,
         Command::Add(args) => add::run(&args, context).await,
+        Command::Import(args) => import::run(&args, context).await,
         Command::Status(args) => status::run(&args, context).await,
         Command::Wait(args) => wait::run(&args, context).await,
         Command::Results(args) => results::run(&args, context).await,

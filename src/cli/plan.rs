@@ -94,9 +94,13 @@ fn remarks(args: &PlanArgs, basis: &Basis, jobs: i64) {
     if let Some(model) = args.model.as_deref().filter(|model| !price::is_known(model)) {
         output::note(&format!("claudeq: {model} has no known price, so its cost is not known"));
     }
-    if jobs == 0 {
-        return;
+    if jobs > 0 {
+        unlearned(basis);
     }
+}
+
+/// What cannot be known yet.
+pub(super) fn unlearned(basis: &Basis) {
     if !basis.has_learned() {
         output::note(
             "claudeq: no answers yet to learn sizes from: output is taken for all of max_tokens, \
@@ -160,14 +164,14 @@ fn looks_like(row: &Row, other: &Row, now: Timestamp) -> bool {
 }
 
 /// `24 m` and `09:33`.
-fn ends(forecast: &Forecast, now: Timestamp) -> (String, String) {
+pub(super) fn ends(forecast: &Forecast, now: Timestamp) -> (String, String) {
     match forecast.finishes_at {
         Some(at) => (format::span(at.since(now).0), calendar::local_clock(at, now)),
         None => ("never".to_owned(), "–".to_owned()),
     }
 }
 
-fn cost(forecast: &Forecast) -> String {
+pub(super) fn cost(forecast: &Forecast) -> String {
     forecast.rest_nanousd.map_or_else(|| "no price".to_owned(), format::usd_about)
 }
 
@@ -211,7 +215,7 @@ fn name(what_if: &WhatIf) -> String {
 }
 
 /// `1,200: a paused queue`
-fn stuck(forecast: &Forecast) -> String {
+pub(super) fn stuck(forecast: &Forecast) -> String {
     let all: i64 = forecast.stuck.values().sum();
     match forecast.stuck.iter().max_by_key(|(_, jobs)| **jobs) {
         Some((reason, _)) => format!("{}: {}", format::count(all), held_back_by(*reason)),

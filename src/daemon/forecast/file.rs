@@ -85,8 +85,22 @@ impl Basis {
         pools
     }
 
+    /// Looks ahead over jobs that are not there yet, as if there were no others.
+    pub fn forecast_alone(&self, jobs: &Backlog) -> Forecast {
+        self.look(&WhatIf::default(), &queued(jobs, &self.config))
+    }
+
+    /// Takes jobs in that are not there yet.
+    pub fn add(&mut self, jobs: &Backlog) {
+        self.groups.extend(queued(jobs, &self.config));
+    }
+
     /// Looks ahead.
     pub fn forecast(&self, what_if: &WhatIf) -> Forecast {
+        self.look(what_if, &self.groups)
+    }
+
+    fn look(&self, what_if: &WhatIf, groups: &[Group]) -> Forecast {
         let other = what_if.tier.as_deref().map(|name| {
             let pools = self.ledger.pools.iter().map(|pool| under_tier(&pool.spec, name)).collect();
             let mut ledger = Ledger::new(pools, self.ledger.budgets.clone(), self.now);
@@ -100,7 +114,7 @@ impl Basis {
             max_in_flight: what_if.max_in_flight.unwrap_or(self.config.max_in_flight),
             as_model: what_if.model.as_deref().map(Arc::from),
         };
-        foresee(view, &self.groups)
+        foresee(view, groups)
     }
 }
 

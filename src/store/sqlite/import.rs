@@ -31,9 +31,11 @@ FROM jsonb_each(?1) AS v";
 
 /// Jobs that are there under a row's key or id. `IS` compares as the column's type does.
 macro_rules! taken {
-    ($found_by:literal) => {
+    ($by_id:literal, $found_by:literal) => {
         concat!(
-            "SELECT v.key AS at, j.id, s.state, s.attempts,
+            "SELECT v.key AS at, j.id, s.state, s.attempts, ",
+            $by_id,
+            " AS by_id,
   j.prompt IS (v.value ->> 0) AND j.request IS (v.value ->> 1) AS is_same,
   j.prompt IS (v.value ->> 0) AND j.request IS (v.value ->> 1)
     AND j.key IS (v.value ->> 2) AND j.system IS coalesce(v.value ->> 3, ?2)
@@ -52,9 +54,9 @@ FROM jsonb_each(?1) AS v CROSS JOIN jobs AS j ON ",
 
 pub(super) const FIND_TAKEN: &str = concat!(
     "-- find_taken\n",
-    taken!("j.queue = coalesce(v.value ->> 6, ?5) AND j.key = (v.value ->> 2)"),
+    taken!("0", "j.queue = coalesce(v.value ->> 6, ?5) AND j.key = (v.value ->> 2)"),
     " UNION ALL ",
-    taken!("j.id = (v.value ->> 13)")
+    taken!("1", "j.id = (v.value ->> 13)")
 );
 
 pub(super) const DELETE_JOBS: &str = "-- delete_jobs
@@ -121,6 +123,8 @@ pub struct Taken {
     pub state: JobState,
     /// Calls that were made for it.
     pub attempts: i64,
+    /// Whether it has the row's id, not its key.
+    pub by_id: bool,
     /// Whether prompt or request are the same.
     pub is_same: bool,
     /// Whether all else is as well.
@@ -323,6 +327,7 @@ async fn find_taken(
             job: JobId(row.get("id")),
             state: JobState::parse(row.get("state")).unwrap_or(JobState::Running),
             attempts: row.get("attempts"),
+            by_id: row.get("by_id"),
             is_same: row.get("is_same"),
             is_equal: row.get("is_equal"),
         };

@@ -4,6 +4,7 @@ mod adding;
 mod backup;
 mod bulk;
 mod exits;
+mod importing;
 mod initial;
 mod looking;
 mod planning;
