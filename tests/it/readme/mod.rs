@@ -3,6 +3,7 @@
 
 mod commands;
 mod contract;
+mod files;
 mod first_use;
 mod shown;
 mod snippets;
