@@ -1,14 +1,15 @@
 //! The database as a file: what it is before SQLite touches it, and who holds it.
 //!
 //! Invariant: a descriptor of the database is opened before SQLite opens it and is closed by
-//! nothing but the end of the process. Closing it would drop SQLite's own POSIX locks
-//! (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
+//! nothing but the end of the process; so is one of the WAL index. Closing it would drop SQLite's
+//! own POSIX locks (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
 
 use super::error::StoreError;
 use std::fs::{File, OpenOptions, Permissions};
 use std::mem::ManuallyDrop;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `application_id` in the header: "claq".
@@ -27,6 +28,8 @@ pub struct DatabaseFile {
     file: ManuallyDrop<File>,
     /// Whether the daemon's lock was taken through this descriptor.
     is_ours: AtomicBool,
+    /// For a look at its locks.
+    wal_index: OnceLock<ManuallyDrop<File>>,
 }
 
 /// Whether a daemon holds the database.
@@ -80,6 +83,7 @@ impl DatabaseFile {
             real: path.canonicalize().unwrap_or_else(|_| path.to_owned()),
             file: ManuallyDrop::new(file),
             is_ours: AtomicBool::new(false),
+            wal_index: OnceLock::new(),
         };
         this.check_header()?;
         this.check_file_system()?;
@@ -194,12 +198,33 @@ impl DatabaseFile {
     /// Who holds SQLite's write lock: the WAL index's byte 120, in `/proc/locks`
     /// (<https://www.sqlite.org/walformat.html#wal_locks>).
     pub fn writer(&self) -> Option<u32> {
-        let mut shm = self.real.clone().into_os_string();
-        shm.push("-shm");
-        let file = FileId::of(&std::fs::metadata(shm).ok()?);
+        let file = FileId::of(&std::fs::metadata(self.wal_index_path()).ok()?);
         let locks = std::fs::read_to_string("/proc/locks").ok()?;
         let holder = |same| posix_holder(&locks, file, 120, same);
         holder(FileId::is).or_else(|| holder(FileId::may_be))
+    }
+
+    /// Whether another process has the database open, wherever it runs: each holds byte 128 of
+    /// the WAL index. Where that cannot be told there may be one.
+    pub fn is_shared(&self) -> bool {
+        use rustix::process::{Flock, FlockOffsetType, FlockType, fcntl_getlk};
+        let index = match self.wal_index.get() {
+            Some(index) => index,
+            None => {
+                let Ok(file) = File::open(self.wal_index_path()) else { return true };
+                self.wal_index.get_or_init(|| ManuallyDrop::new(file))
+            }
+        };
+        let mut all = Flock::from(FlockType::WriteLock);
+        (all.start, all.length, all.offset_type) = (128, 1, FlockOffsetType::Set);
+        // It looks and takes nothing.
+        !matches!(fcntl_getlk(&**index, &all), Ok(None))
+    }
+
+    fn wal_index_path(&self) -> PathBuf {
+        let mut path = self.real.clone().into_os_string();
+        path.push("-shm");
+        path.into()
     }
 }
 

@@ -5,11 +5,11 @@
 //!
 //! Invariant: what is in is in, whatever happens behind it, and it is said how the rest comes in.
 
+mod checkpoints;
 mod dry_run;
 mod input;
 mod json_line;
 mod lines;
-mod neighbours;
 mod progress;
 mod reader;
 mod report;
@@ -24,17 +24,23 @@ use super::output;
 use super::render::escape;
 use crate::store::{ImportRule, Imported, OnDuplicate, Store};
 use anyhow::anyhow;
+use checkpoints::Checkpoints;
 use clap::{Args, ValueEnum};
 use dry_run::{Census, Outlook};
 use input::{Format, Input};
-use neighbours::Neighbours;
 use progress::Progress;
 use reader::{Group, Reading};
 use report::Tally;
 use rows::{BadLine, RowReader};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
+
+/// Between two groups while somebody else has the database open. Who wants to write polls SQLite's
+/// lock, each tenth of a second in the end, so he is to find it free nearly every second time.
+const GAP: Duration = Duration::from_millis(10);
 
 /// Add the jobs of a file: JSON Lines, CSV, TSV or plain lines
 #[derive(Args, Debug)]
@@ -102,7 +108,7 @@ impl From<Duplicate> for OnDuplicate {
 }
 
 pub(crate) async fn run(args: &ImportArgs, context: &Context) -> anyhow::Result<Exit> {
-    let store = context.store().await?;
+    let store = Arc::new(context.store().await?);
     let input = Input::open(&args.file)?;
     let (name, size) = (input.name.clone(), input.size);
     let rows = RowReader::new(input, args)?;
@@ -120,30 +126,33 @@ pub(crate) async fn run(args: &ImportArgs, context: &Context) -> anyhow::Result<
     };
     let mut import = Import {
         store: &store,
+        checkpoints: Checkpoints::default(),
         context,
         name,
         progress: Progress::new(size, context),
         tally: Tally::default(),
         census: args.dry_run.then(Census::default),
-        neighbours: Neighbours::default(),
         rule,
     };
     let groups = reader::start(rows, reading);
     let ended = import.work(groups).await;
     import.progress.end();
-    import.finish(ended).await
+    let exit = import.finish(ended).await;
+    // With nobody else there, this leaves one file of the database.
+    store.close().await;
+    exit
 }
 
 /// An import under way.
 struct Import<'a> {
-    store: &'a Store,
+    store: &'a Arc<Store>,
+    checkpoints: Checkpoints,
     context: &'a Context,
     name: String,
     rule: ImportRule,
     progress: Progress,
     tally: Tally,
     census: Option<Census>,
-    neighbours: Neighbours,
 }
 
 /// How the reading ended.
@@ -161,9 +170,9 @@ enum Ended {
 impl Import<'_> {
     /// Takes groups in until there are no more, or something is in the way.
     async fn work(&mut self, mut groups: Receiver<Group>) -> Ended {
-        let mut signals = match Signals::new() {
+        let mut signals = match self.prepare().await {
             Ok(signals) => signals,
-            Err(error) => return Ended::Failed(error.into()),
+            Err(error) => return Ended::Failed(error),
         };
         loop {
             let group = tokio::select! {
@@ -174,7 +183,7 @@ impl Import<'_> {
             let Some(group) = group else {
                 return Ended::Failed(anyhow!("{} was not read to its end: a bug", self.name));
             };
-            let is_last = group.is_last;
+            let (is_last, bytes) = (group.is_last, group.rows.bytes());
             match self.take(group).await {
                 Ok(None) if is_last => return Ended::Whole,
                 Ok(None) => {}
@@ -182,13 +191,26 @@ impl Import<'_> {
                 Err(error) => return Ended::Failed(error),
             }
             self.progress.show(&self.tally, self.context.clock.monotonic());
-            let now = self.context.clock.monotonic();
-            match self.neighbours.gap(self.store, now).await {
-                Ok(Some(gap)) => tokio::time::sleep(gap).await,
-                Ok(None) => {}
-                Err(error) => return Ended::Failed(error.into()),
+            if let Err(error) = self.make_room(bytes).await {
+                return Ended::Failed(error);
             }
         }
+    }
+
+    async fn prepare(&self) -> anyhow::Result<Signals> {
+        self.store.prepare_import().await?;
+        Ok(Signals::new()?)
+    }
+
+    /// For others, and in the WAL.
+    async fn make_room(&mut self, bytes: usize) -> anyhow::Result<()> {
+        if !self.rule.rehearse {
+            self.checkpoints.after(bytes, self.store).await?;
+        }
+        if self.store.is_shared() {
+            tokio::time::sleep(GAP).await;
+        }
+        Ok(())
     }
 
     /// Takes one group in; the bad line that ends the import.

@@ -45,6 +45,12 @@ PRAGMA data_version";
 pub(super) const CHECKPOINT_PASSIVE: &str = "-- checkpoint_passive
 PRAGMA wal_checkpoint(PASSIVE)";
 
+pub(super) const NO_CHECKPOINTS: &str = "-- no_checkpoints
+PRAGMA wal_autocheckpoint = 0";
+
+pub(super) const UNDO_IN_MEMORY: &str = "-- undo_in_memory
+PRAGMA temp_store = MEMORY";
+
 pub(super) const CHECKPOINT_TRUNCATE: &str = "-- checkpoint_truncate
 PRAGMA wal_checkpoint(TRUNCATE)";
 
@@ -149,6 +155,11 @@ impl Store {
         self.file.writer()
     }
 
+    /// Whether another process has it open; there may be one where that cannot be told.
+    pub fn is_shared(&self) -> bool {
+        self.file.is_shared()
+    }
+
     async fn connect(path: &Path, file: DatabaseFile, busy: Duration) -> Result<Store, StoreError> {
         let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
         let base = SqliteConnectOptions::new()
@@ -235,6 +246,29 @@ impl Store {
     pub async fn checkpoint(&self, truncate: bool) -> Result<(), StoreError> {
         let statement = if truncate { CHECKPOINT_TRUNCATE } else { CHECKPOINT_PASSIVE };
         sqlx::query(statement).execute(&self.writer).await.doing("checkpoint the WAL")?;
+        Ok(())
+    }
+
+    /// Prepares for many large writes: checkpoints are left to [`Store::checkpoint_beside`], since
+    /// to do one after a commit costs as much as the commit, and what a statement may have to undo
+    /// is kept in memory, not in a file of its own.
+    ///
+    /// # Errors
+    /// When the database cannot be reached.
+    pub async fn prepare_import(&self) -> Result<(), StoreError> {
+        for setting in [NO_CHECKPOINTS, UNDO_IN_MEMORY] {
+            sqlx::query(setting).execute(&self.writer).await.doing("prepare to write much")?;
+        }
+        Ok(())
+    }
+
+    /// As [`Store::checkpoint`] without truncating, while this store goes on writing.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn checkpoint_beside(&self) -> Result<(), StoreError> {
+        let done = sqlx::query(CHECKPOINT_PASSIVE).execute(&self.readers).await;
+        done.doing("checkpoint the WAL")?;
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use super::stage::{Stage, said};
 use crate::helper::{Said, eventually};
+use claudeq::store::Store;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -349,4 +350,20 @@ async fn a_database_that_is_busy_is_said_with_what_is_in() {
     assert_eq!(lines[0], "claudeq: stopped: 1 job is in; go on with --skip-lines 1");
     assert!(lines[1].starts_with("claudeq: queue.db is busy: "), "{}", said.err);
     other.close().await.unwrap();
+}
+
+/// How it knows that others are to get in between.
+#[tokio::test]
+async fn another_process_is_seen_as_long_as_it_has_the_database_open() {
+    let stage = Stage::ready();
+    let store = Store::open(&stage.database()).await.unwrap();
+    assert!(!store.is_shared());
+    let mut command = stage.command(&["import", "-"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    eventually("it has it open", || store.is_shared().then_some(()));
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    assert!(!store.is_shared());
+    store.close().await;
 }
