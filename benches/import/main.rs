@@ -95,7 +95,8 @@ fn write(path: &Path, format: &str) -> anyhow::Result<()> {
             writeln!(file, "{{\"prompt\": {prompt}, \"key\": \"doc-{row:07}\"}}")?;
         }
     }
-    file.flush()?;
+    // Else the first commits wait for a gigabyte that is not theirs.
+    file.into_inner()?.sync_all()?;
     Ok(())
 }
 
