@@ -221,7 +221,7 @@ fn as_columns(names: &[String]) -> Result<Vec<Column>, String> {
     for name in names {
         let column = Column::parse(name).ok_or_else(|| {
             format!(
-                "\"{name}\" is no column of jobs: say how to make a prompt of these columns, such as \
+                "\"{name}\" is no column of jobs: say how to make a prompt of these columns, as by \
                  --template 'Summarise: {{{{{name}}}}}'"
             )
         })?;

@@ -17,9 +17,7 @@ pub(super) enum TableError {
     Io(#[from] io::Error),
     #[error("a quote on line {0} is not closed")]
     OpenQuote(u64),
-    #[error(
-        "the row on line {0} is longer than 64 MiB, or has too many columns: is a quote there not closed?"
-    )]
+    #[error("the row on line {0} is longer than 64 MiB or too wide: is a quote there not closed?")]
     TooLong(u64),
 }
 

@@ -48,7 +48,8 @@ fn each_kind_of_json_line() {
     assert_eq!(stage.ok(&args), "added 3 jobs");
     assert_eq!(
         stage.value(
-            "SELECT prompt, request, key, queue, priority, batch, model, run_at FROM jobs ORDER BY id"
+            "SELECT prompt, request, key, queue, priority, batch, model, run_at \
+             FROM jobs ORDER BY id"
         ),
         "a||7|side|3|b|n|\n|{\"messages\": [],  \"model\": \"m\"}||default|-2|b|n|\n\
          |{\"messages\": [ ]}|c|default|-2|b|n|"
@@ -245,7 +246,8 @@ fn files_that_are_no_good() {
             "open.csv",
             template,
             65,
-            "stopped: 1 job is in; go on with --skip-lines 2\nclaudeq: open.csv: a quote on line 3 is not closed",
+            "stopped: 1 job is in; go on with --skip-lines 2\n\
+             claudeq: open.csv: a quote on line 3 is not closed",
         ),
         ("short.csv", template, 65, "short.csv:2: 1 fields, but the head line has 2"),
         ("latin.csv", template, 65, "latin.csv:2: not UTF-8 text (byte 3)"),

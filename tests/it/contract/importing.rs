@@ -112,7 +112,8 @@ async fn what_a_row_leaves_out_has_the_defaults() {
     assert_eq!(desk.import(&given, &rule).await.added, 2);
     assert_eq!(
         desk.sql(
-            "SELECT prompt, system, model, max_tokens, queue, priority, batch, run_at - 1790000000000,
+            "SELECT prompt, system, model, max_tokens, queue, priority, batch,
+               run_at - 1790000000000,
                expires_at, max_attempts, created_at - 1790000000000, cancel_requested
              FROM jobs ORDER BY id;"
         ),
