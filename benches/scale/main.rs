@@ -97,7 +97,7 @@ async fn measure(case: &Case) -> anyhow::Result<[f64; 9]> {
     let (lease, settle) = figures.trim().split_once(' ').context("two figures of the store")?;
     let (lease, settle) = (lease.parse()?, settle.parse()?);
     let status = command(folder.path(), &["status"])?;
-    let list = command(folder.path(), &["list"])?;
+    let list = command(folder.path(), &["list", "--limit", "50"])?;
     let simulator = Simulator::start(folder.path(), Duration::from_millis(200))?;
     configure(folder.path(), &simulator.url, IN_FLIGHT)?;
     let (mut starts, mut recoveries, mut peak) = (Vec::new(), Vec::new(), 0.0_f64);

@@ -139,6 +139,27 @@ fn in_the_last_half_minute_the_longest_go_first() {
 }
 
 #[test]
+fn in_the_last_waves_of_a_window_the_longest_go_first() {
+    let jobs = [(1, 100), (2, 900), (3, 300)];
+    let jobs = jobs.map(|(id, max_tokens)| Candidate { max_tokens, ..job(id) });
+    let first = |requests: i64, algorithm: Algorithm| {
+        let spec = LimitSpec { algorithm, ..limit(Dimension::Requests, requests) };
+        let situation = Situation {
+            now: T0,
+            ledger: &mut ledger(vec![spec]),
+            shares: &mut Shares::default(),
+            whole: true,
+            free_permits: 1,
+        };
+        started(&plan(situation, &jobs))
+    };
+    assert_eq!(first(2, Algorithm::Window), [2], "three calls are a minute and a half");
+    assert_eq!(first(1, Algorithm::Window), [1], "three minutes");
+    let bucket = Algorithm::Bucket { burst: Some(Millis::MINUTE) };
+    assert_eq!(first(2, bucket), [1], "a bucket's calls come evenly");
+}
+
+#[test]
 fn a_model_without_limits_starts_with_one_call() {
     let plan = plan_at(T0, &mut ledger(Vec::new()), 10, &[job(1), job(2)]);
     assert_eq!(started(&plan), [1]);

@@ -1,4 +1,5 @@
-//! How many calls in flight are of use: what the limits let through within a call's time, twice.
+//! How many calls in flight are of use: what the limits let through within a call's time, twice;
+//! of a rolling window all of it, since it lets calls go in waves.
 //!
 //! More would only pile up before a provider that has become slow.
 

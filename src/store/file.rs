@@ -212,7 +212,9 @@ impl DatabaseFile {
             Some(index) => index,
             None => {
                 let Ok(file) = File::open(self.wal_index_path()) else { return true };
-                self.wal_index.get_or_init(|| ManuallyDrop::new(file))
+                // Never closed, not even when another thread was faster.
+                let file = ManuallyDrop::new(file);
+                self.wal_index.get_or_init(|| file)
             }
         };
         let mut all = Flock::from(FlockType::WriteLock);
