@@ -99,8 +99,9 @@ async fn done(
          FROM n"
     );
     run(connection, &responses).await?;
-    run(connection, &format!("UPDATE sequences SET value = {finished} WHERE name = 'finished'"))
-        .await
+    run(connection, &format!("UPDATE sequences SET value = {finished}")).await?;
+    let counts = format!("UPDATE finished_counts SET jobs = {finished} WHERE state = 'succeeded'");
+    run(connection, &counts).await
 }
 
 async fn run(connection: &mut SqliteConnection, sql: &str) -> anyhow::Result<()> {

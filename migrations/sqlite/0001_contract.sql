@@ -157,7 +157,15 @@ CREATE TABLE sequences (
   name  TEXT PRIMARY KEY,
   value INTEGER NOT NULL
 );
-INSERT INTO sequences (name, value) VALUES ('finished', 0);
+INSERT INTO sequences (name, value) VALUES ('finished', 0), ('counted', 0);
+
+-- Finished jobs by state, up to the number `counted`. Those behind it are few and counted by
+-- index: nobody walks over ten million rows to learn how many there are.
+CREATE TABLE finished_counts (
+  state TEXT PRIMARY KEY,
+  jobs  INTEGER NOT NULL
+);
+INSERT INTO finished_counts (state, jobs) VALUES ('succeeded', 0), ('failed', 0), ('cancelled', 0);
 
 -- One row a daemon's life; its number fences everything it writes.
 CREATE TABLE daemons (
@@ -350,6 +358,21 @@ CREATE TRIGGER jobs_forget AFTER DELETE ON jobs BEGIN
   DELETE FROM job_state WHERE id = OLD.id;
   INSERT INTO deleted_ids (id)
     SELECT OLD.id WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE job_id = OLD.id);
+END;
+
+-- A finished job that is asked again or deleted counts no more.
+CREATE TRIGGER job_state_uncount AFTER UPDATE OF finished_seq ON job_state
+WHEN OLD.finished_seq IS NOT NULL BEGIN
+  UPDATE finished_counts SET jobs = jobs - 1
+    WHERE state = OLD.state
+      AND OLD.finished_seq <= (SELECT value FROM sequences WHERE name = 'counted');
+END;
+
+CREATE TRIGGER job_state_uncount_deleted AFTER DELETE ON job_state
+WHEN OLD.finished_seq IS NOT NULL BEGIN
+  UPDATE finished_counts SET jobs = jobs - 1
+    WHERE state = OLD.state
+      AND OLD.finished_seq <= (SELECT value FROM sequences WHERE name = 'counted');
 END;
 
 -- What a consumer reads. -----------------------------------------------------------------------

@@ -84,6 +84,8 @@ pub(super) struct Books {
     pub(super) stale: bool,
     /// Starts since the window was filled.
     pub(super) taken: usize,
+    /// When finished jobs were last entered into the counts.
+    pub(super) tallied_at: Timestamp,
 }
 
 impl Books {
@@ -98,6 +100,7 @@ impl Books {
             data_version: None,
             stale: true,
             taken: 0,
+            tallied_at: Timestamp(0),
         };
         books.apply_policies();
         books

@@ -8,6 +8,7 @@ use super::writer::abandoned;
 use crate::config::Config;
 use crate::domain::job::AttemptId;
 use crate::domain::ledger::Ledger;
+use crate::domain::time::Millis;
 use crate::store::{Ending, StoreError};
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -20,7 +21,7 @@ pub(super) async fn recover(
 ) -> Result<(Ledger, Vec<Ending>), StoreError> {
     let store = &context.store;
     let now = context.now();
-    let found = store.recover(context.epoch, now).await?;
+    let found = store.recover(context.epoch, memory(config), now).await?;
     let budgets = budgets(store, &config.budgets, now).await?;
     let mut ledger = Ledger::new(config.pools.clone(), budgets, now);
     for row in &found.limits {
@@ -66,4 +67,11 @@ pub(super) async fn recover(
         );
     }
     Ok((ledger, strange))
+}
+
+/// How far back calls still count in some limit. Limits that are learned from headers are of a
+/// minute.
+fn memory(config: &Config) -> Millis {
+    let limits = config.pools.iter().flat_map(|pool| &pool.limits);
+    limits.map(|limit| limit.per.span()).fold(Millis::MINUTE, Millis::max)
 }

@@ -15,11 +15,13 @@ use crate::config::Config;
 use crate::domain::attempt::Progress;
 use crate::domain::job::{AttemptId, JobId, JobState};
 use crate::domain::reason::Reason;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Millis, Timestamp};
 use crate::store::{Ending, Outlook, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// Finished jobs are entered into the counts so often.
+const TALLY_EVERY: Millis = Millis::SECOND;
 /// Due, expired and cancelled jobs handled in one sweep, so that a write stays short.
 const SWEEP_MAX: i64 = 1_000;
 
@@ -185,6 +187,10 @@ async fn look(
         books.stale = true;
         let most = swept.due.max(swept.ended);
         done.wake_at = (most >= SWEEP_MAX.unsigned_abs()).then_some(now);
+    }
+    if now.since(books.tallied_at) >= TALLY_EVERY {
+        books.tallied_at = now;
+        store.tally().await?;
     }
     let version = store.data_version().await?;
     if books.data_version != Some(version) {

@@ -118,7 +118,7 @@ pub struct Recovered {
     pub estimates: Vec<EstimateRow>,
     /// Attempts that dead epochs left in flight.
     pub open: Vec<OpenAttempt>,
-    /// Settled calls of the last day: by themselves for the last minute, in slots before.
+    /// Settled calls of the time asked for: by themselves for the last minute, in slots before.
     pub past: Vec<PastCall>,
 }
 
@@ -132,11 +132,17 @@ pub struct BudgetSpent {
 }
 
 impl Store {
-    /// Reads what dead epochs left, and frees jobs that only lost their state.
+    /// Reads what dead epochs left, and frees jobs that only lost their state; of the calls that
+    /// are settled, those of the last `memory`, which the longest limit needs.
     ///
     /// # Errors
     /// When the database cannot be read or written.
-    pub async fn recover(&self, epoch: Epoch, now: Timestamp) -> Result<Recovered, StoreError> {
+    pub async fn recover(
+        &self,
+        epoch: Epoch,
+        memory: Millis,
+        now: Timestamp,
+    ) -> Result<Recovered, StoreError> {
         sqlx::query(REQUEUE_STRAYS)
             .bind(epoch.0)
             .execute(&self.writer)
@@ -149,7 +155,9 @@ impl Store {
             .doing("find open attempts")?;
         let minute = now - Millis::MINUTE;
         let mut past = self.past_calls(minute, Timestamp(i64::MAX), Millis(1)).await?;
-        past.extend(self.past_calls(now - Millis::DAY, minute, Millis::MINUTE).await?);
+        if memory > Millis::MINUTE {
+            past.extend(self.past_calls(now - memory, minute, Millis::MINUTE).await?);
+        }
         Ok(Recovered {
             limits: self.limits().await?,
             gates: self.gates().await?,

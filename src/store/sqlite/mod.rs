@@ -12,6 +12,7 @@ mod read;
 mod settle;
 #[cfg(test)]
 mod statements;
+mod tally;
 
 pub use edit::{Edited, NewJob, Selector};
 pub use import::{Defaults, ImportRule, Imported, OnDuplicate, Refusal, Taken};

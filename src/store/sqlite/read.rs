@@ -14,9 +14,6 @@ use serde_json::value::RawValue;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-pub(super) const COUNTS: &str = "-- counts
-SELECT state, count(*) AS jobs FROM job_state GROUP BY state";
-
 pub(super) const OUTLOOK: &str = "-- outlook
 SELECT (SELECT count(*) FROM job_state WHERE state = 'queued') AS queued,
   (SELECT count(*) FROM job_state INDEXED BY job_state_running WHERE state = 'running') AS running,
@@ -118,15 +115,6 @@ SELECT budget, period_start, period_end, cap, spent, reserved FROM budget_snapsh
 WHERE period_start <= ?1 AND period_end > ?1 ORDER BY budget";
 
 impl Store {
-    /// Jobs by state.
-    ///
-    /// # Errors
-    /// When the database cannot be read; so for all the others here.
-    pub async fn counts(&self) -> Result<Counts, StoreError> {
-        let rows = sqlx::query(COUNTS).fetch_all(&self.readers).await.doing("count jobs")?;
-        Ok(counts_of(&rows))
-    }
-
     /// What is left to do.
     pub async fn outlook(&self) -> Result<Outlook, StoreError> {
         let row = sqlx::query(OUTLOOK).fetch_one(&self.readers).await;

@@ -33,9 +33,10 @@ const STATEMENTS: &[(&str, &str)] = statements! {
     narrow: ID_COUNTS BATCH_COUNTS STATES LATEST LATEST_COST;
     queue: READY_QUEUES HEADS HEADS_AFTER HEADS_BELOW BODIES MAKE_DUE NEXT_DUE WORK_TO_SWEEP EXPIRED UNWANTED BREAK_OFF
         WAITING_STATES END_WITHOUT_CALL TAKE_NUMBERS;
-    read: COUNTS OUTLOOK WAITING FAILURES QUEUES DAEMON USED RETRYING UNKNOWN RESULTS LIST SELECTED_COUNTS
+    read: OUTLOOK WAITING FAILURES QUEUES DAEMON USED RETRYING UNKNOWN RESULTS LIST SELECTED_COUNTS
         DETAIL ATTEMPTS SPENT SPENT_BY_MODEL BUDGETS;
     settle: SETTLE IS_NEWEST CANCELS FINISH KEEP_RESPONSE KEEP_RESPONSES KNOWN;
+    tally: COUNTS UNCOUNTED COUNT_FINISHED COUNTED;
 };
 
 /// Tables that may have millions of rows, by the names the statements give them.
@@ -53,7 +54,7 @@ const MAY_WALK: &[(&str, &str, &str)] = &[
     ("READY_GROUPS", "SCAN job_state USING INDEX job_state_ready", "counting is its task"),
     ("OPEN_GROUPS", "SCAN attempts USING INDEX attempts_open", "only what it counts"),
     ("LATEST_COST", "SCAN attempts", "from the end, and only so many"),
-    ("COUNTS", "SCAN job_state USING COVERING INDEX job_state_class", "counting all is its task"),
+    ("COUNTS", "SEARCH job_state USING COVERING INDEX job_state_class (state=?)", "what waits"),
     ("OUTLOOK", "SCAN job_state USING COVERING INDEX job_state_running", "only what runs"),
     ("OUTLOOK", "SEARCH job_state USING COVERING INDEX job_state_class (state=?)", "what waits"),
     ("FAILURES", "SEARCH job_state USING COVERING INDEX job_state_class (state=?)", "counts them"),

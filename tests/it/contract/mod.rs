@@ -11,6 +11,7 @@ mod recovery;
 mod results;
 mod settlement;
 mod sweeping;
+mod tally;
 mod turns;
 
 use crate::helper::{TempDb, sql};

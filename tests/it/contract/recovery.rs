@@ -10,7 +10,7 @@ use claudeq::store::{BudgetSpent, Ending, Lease, NewJob, Recovered};
 
 async fn recover(desk: &Desk, now: Timestamp) -> (Epoch, Recovered) {
     let epoch = desk.store.begin_epoch(8, "here", "1.0.0", now).await.unwrap();
-    (epoch, desk.store.recover(epoch, now).await.unwrap())
+    (epoch, desk.store.recover(epoch, Millis::DAY, now).await.unwrap())
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn what_was_found_can_be_settled_by_its_old_lease() {
 async fn a_daemon_does_not_take_its_own_calls_for_dead() {
     let desk = Desk::open().await;
     let lease = desk.start_one().await;
-    let found = desk.store.recover(desk.epoch, after(1)).await.unwrap();
+    let found = desk.store.recover(desk.epoch, Millis::DAY, after(1)).await.unwrap();
     assert_eq!(found.open.len(), 0);
     assert_eq!(desk.state(lease.job), "running");
 }
@@ -179,7 +179,7 @@ async fn recovering_twice_is_recovering_once() {
         found.open.iter().map(|open| requeued(&open.lease, None, true)).collect();
     desk.settle(&ends).await;
     let before = desk.sql("SELECT * FROM job_state; SELECT * FROM attempts;");
-    let again = desk.store.recover(epoch, after(20)).await.unwrap();
+    let again = desk.store.recover(epoch, Millis::DAY, after(20)).await.unwrap();
     assert_eq!(again.open.len(), 0);
     desk.settle(&ends).await;
     assert_eq!(desk.sql("SELECT * FROM job_state; SELECT * FROM attempts;"), before);

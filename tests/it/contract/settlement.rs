@@ -2,6 +2,7 @@
 
 use super::{Desk, T0, Witness, after, answered, failed, next, requeued, snapshots, unbilled};
 use claudeq::domain::job::{JobEvent, JobState};
+use claudeq::domain::time::Millis;
 use claudeq::store::{Ending, GateRow, Lease, Selector, Snapshots};
 
 #[tokio::test]
@@ -130,7 +131,7 @@ async fn an_answer_whose_lease_is_lost_is_kept_all_the_same() {
     let desk = Desk::open().await;
     let lease = desk.start_one().await;
     let newer = desk.store.begin_epoch(8, "here", "1.0.0", after(1)).await.unwrap();
-    let open = desk.store.recover(newer, after(1)).await.unwrap().open.remove(0);
+    let open = desk.store.recover(newer, Millis::DAY, after(1)).await.unwrap().open.remove(0);
     desk.settle(&[requeued(&open.lease, None, true)]).await;
     let before = desk.sql("SELECT * FROM job_state; SELECT * FROM attempts;");
     let settled = desk.settle(&[answered(&lease, "Hi")]).await;
