@@ -75,3 +75,24 @@ fn memory(config: &Config) -> Millis {
     let limits = config.pools.iter().flat_map(|pool| &pool.limits);
     limits.map(|limit| limit.per.span()).fold(Millis::MINUTE, Millis::max)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Overrides;
+
+    fn remembered(limits: &str) -> Millis {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("daemon.toml");
+        let text = format!("[[pool]]\nname = \"all\"\nmodels = [\"*\"]\n{limits}\n");
+        std::fs::write(&path, text).unwrap();
+        memory(&Config::load(Some(&path), &Overrides::default()).unwrap())
+    }
+
+    #[test]
+    fn a_start_looks_back_as_far_as_its_longest_limit() {
+        assert_eq!(remembered(""), Millis::MINUTE);
+        assert_eq!(remembered("requests_per_minute = 50"), Millis::MINUTE);
+        assert_eq!(remembered("requests_per_minute = 50\ntokens_per_day = 9000000"), Millis::DAY);
+    }
+}
