@@ -92,6 +92,11 @@ async fn done(
            'end_turn', 30, 25, 0, 0, {ended} - 290, {ended} - 90, {ended} - 80 FROM n"
     );
     run(connection, &attempts).await?;
+    let spending =
+        "INSERT INTO spending SELECT reserved_at / 900000 * 900000, queue, model, count(*),
+           sum(settled_nanousd), sum(settled_tokens), sum(settled_input_tokens),
+           sum(settled_output_tokens), 0 FROM attempts GROUP BY 1, 2, 3";
+    run(connection, spending).await?;
     let answer = "x".repeat(100);
     let responses = format!(
         "{numbers} INSERT INTO responses (attempt_id, body, text)

@@ -147,6 +147,21 @@ CREATE INDEX attempts_open ON attempts (epoch) WHERE settlement IS NULL;
 CREATE INDEX attempts_unknown ON attempts (job_id) WHERE outcome = 'unknown';
 CREATE INDEX attempts_batch ON attempts (batch) WHERE batch IS NOT NULL;
 
+-- What settled calls cost, by quarters of an hour of `reserved_at`: sums over attempts, written in
+-- the transactions that settle them. Whoever asks what a day or a month cost reads these.
+CREATE TABLE spending (
+  slot          INTEGER NOT NULL,               -- begin of the quarter
+  queue         TEXT    NOT NULL,
+  model         TEXT    NOT NULL,
+  calls         INTEGER NOT NULL,
+  nanousd       INTEGER NOT NULL,
+  tokens        INTEGER NOT NULL,               -- prompt and output
+  input_tokens  INTEGER NOT NULL,               -- those that the limits count
+  output_tokens INTEGER NOT NULL,
+  unpriced      INTEGER NOT NULL,               -- calls of models without a price
+  PRIMARY KEY (slot, queue, model)
+);
+
 CREATE TABLE responses (
   attempt_id INTEGER PRIMARY KEY,
   body       TEXT NOT NULL,                     -- the message: as it came, or put together

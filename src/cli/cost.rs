@@ -42,7 +42,7 @@ pub(crate) async fn run(args: &CostArgs, context: &Context) -> anyhow::Result<Ex
     let config = context.config()?;
     let store = context.store().await?;
     let models = store.spent_by_model(from, batch, queue).await?;
-    let total = total(&models);
+    let total = SpentRow { model: "total".to_owned(), ..SpentRow::sum(&models) };
     let budgets = budgets::read(&store, &config, now).await?;
     let forecast = rest(&store, &config, batch, queue, now).await?;
     let end = forecast.rest_nanousd.map(|rest| total.nanousd.saturating_add(rest));
@@ -143,18 +143,6 @@ fn to_do(forecast: &Forecast, end: Option<i64>, screen: &Screen) -> Vec<String> 
         Line::default().and(Tone::Faint, label).pad_to(LABEL.len()).and(tone, row).render(screen)
     };
     rows.into_iter().enumerate().map(line).collect()
-}
-
-fn total(models: &[SpentRow]) -> SpentRow {
-    let mut sum = SpentRow { model: "total".to_owned(), ..SpentRow::default() };
-    for row in models {
-        sum.calls += row.calls;
-        sum.nanousd = sum.nanousd.saturating_add(row.nanousd);
-        sum.input_tokens = sum.input_tokens.saturating_add(row.input_tokens);
-        sum.output_tokens = sum.output_tokens.saturating_add(row.output_tokens);
-        sum.unpriced += row.unpriced;
-    }
-    sum
 }
 
 fn table(models: &[SpentRow], total: &SpentRow) -> Table {

@@ -193,6 +193,21 @@ pub struct SpentRow {
     pub unpriced: i64,
 }
 
+impl SpentRow {
+    /// All of them together.
+    pub fn sum(rows: &[SpentRow]) -> SpentRow {
+        let mut sum = SpentRow::default();
+        for row in rows {
+            sum.calls += row.calls;
+            sum.nanousd = sum.nanousd.saturating_add(row.nanousd);
+            sum.input_tokens = sum.input_tokens.saturating_add(row.input_tokens);
+            sum.output_tokens = sum.output_tokens.saturating_add(row.output_tokens);
+            sum.unpriced += row.unpriced;
+        }
+        sum
+    }
+}
+
 /// A row of the view `results`.
 #[derive(Clone, Debug, Serialize)]
 #[expect(missing_docs, reason = "the columns of the view, documented there")]

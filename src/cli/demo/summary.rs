@@ -6,7 +6,7 @@ use super::super::render::format;
 use super::EVER;
 use super::stage::{JOBS, SPEED, Stage, limits};
 use crate::simulator::Entry;
-use crate::store::Store;
+use crate::store::{SpentRow, Store};
 use std::collections::HashSet;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ pub(super) async fn print(
     took: Duration,
 ) -> anyhow::Result<Exit> {
     let counts = store.counts().await?;
-    let spent = store.spent(EVER, None, None).await?;
+    let spent = SpentRow::sum(&store.spent_by_model(EVER, None, None).await?);
     let log = stage.simulator().log();
     let refused = stage.simulator().stats().refused_429;
     let billed: Vec<&Entry> = log.iter().filter(|entry| entry.billed).collect();

@@ -9,7 +9,7 @@ use crate::domain::forecast::Forecast;
 use crate::domain::limit::{Dimension, Per};
 use crate::domain::time::{Millis, Timestamp};
 use crate::store::{
-    Counts, DaemonRow, FailureCount, GateRow, LimitSnapshot, Store, Timed, UsedRow,
+    Counts, DaemonRow, FailureCount, GateRow, LimitSnapshot, SpentRow, Store, Timed, UsedRow,
 };
 use std::path::PathBuf;
 use std::time::Duration;
@@ -127,7 +127,8 @@ impl View {
         let live_url = daemon.report.as_ref().map(|report| report.base_url.clone());
         let budgets = budgets::read(store, config, now).await?;
         let spent_today = if budgets.is_empty() {
-            store.spent(budgets::today(now), None, None).await?.nanousd
+            let models = store.spent_by_model(budgets::today(now), None, None).await?;
+            SpentRow::sum(&models).nanousd
         } else {
             0
         };

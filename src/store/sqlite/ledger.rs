@@ -101,12 +101,6 @@ FROM attempts
 WHERE counted_at IS NOT NULL AND counted_at > ?1 AND counted_at <= ?2
 GROUP BY model, counted_at / ?3";
 
-pub(super) const BUDGET_SPENT: &str = "-- budget_spent
-SELECT coalesce(sum(settled_nanousd), 0) AS nanousd, coalesce(sum(settled_tokens), 0) AS tokens
-FROM attempts
-WHERE reserved_at >= ?1 AND reserved_at < ?2 AND settlement IS NOT NULL
-  AND (?3 IS NULL OR queue = ?3)";
-
 /// What a new daemon finds.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
@@ -120,15 +114,6 @@ pub struct Recovered {
     pub open: Vec<OpenAttempt>,
     /// Settled calls of the time asked for: by themselves for the last minute, in slots before.
     pub past: Vec<PastCall>,
-}
-
-/// What was settled in a period.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BudgetSpent {
-    /// Money.
-    pub nanousd: i64,
-    /// Prompt and output.
-    pub tokens: i64,
 }
 
 impl Store {
@@ -251,26 +236,6 @@ impl Store {
             until: row.get::<Option<i64>, _>("until").map(Timestamp),
         };
         Ok(rows.iter().map(gate).collect())
-    }
-
-    /// What was settled of the calls reserved in `start … end`, of one queue or of all.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn budget_spent(
-        &self,
-        start: Timestamp,
-        end: Timestamp,
-        queue: Option<&str>,
-    ) -> Result<BudgetSpent, StoreError> {
-        let row = sqlx::query(BUDGET_SPENT)
-            .bind(start.0)
-            .bind(end.0)
-            .bind(queue)
-            .fetch_one(&self.readers)
-            .await
-            .doing("sum up a budget")?;
-        Ok(BudgetSpent { nanousd: row.get("nanousd"), tokens: row.get("tokens") })
     }
 }
 

@@ -10,6 +10,7 @@ mod narrow;
 mod queue;
 mod read;
 mod settle;
+mod spending;
 #[cfg(test)]
 mod statements;
 mod tally;
@@ -17,8 +18,9 @@ mod tally;
 pub use edit::{Edited, NewJob, Selector};
 pub use import::{Defaults, ImportRule, Imported, OnDuplicate, Refusal, Taken};
 pub use lease::Admission;
-pub use ledger::{BudgetSpent, Recovered};
+pub use ledger::Recovered;
 pub use queue::Swept;
+pub use spending::BudgetSpent;
 
 use super::error::{Doing, StoreError, Trouble, Whole};
 use super::file::{self, DatabaseFile, Holder};

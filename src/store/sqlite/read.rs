@@ -8,7 +8,7 @@ use crate::store::error::{Doing, StoreError};
 use crate::store::rows::BudgetSnapshot;
 use crate::store::views::{
     AttemptRow, Counts, DaemonRow, FailureCount, JobDetail, JobListRow, Outlook, QueueCount,
-    ResultRow, SpentRow, Timed, UsedRow,
+    ResultRow, Timed, UsedRow,
 };
 use serde_json::value::RawValue;
 use sqlx::Row;
@@ -93,22 +93,6 @@ SELECT id, job_id, number, epoch, pool, model, outcome, settlement, http_status,
   cache_write_tokens, settled_nanousd, worst_nanousd, reserved_at, sent_at, first_byte_at,
   done_at, wait_reason
 FROM attempts WHERE job_id = ?1 ORDER BY number";
-
-pub(super) const SPENT: &str = "-- spent
-SELECT count(*) AS calls, coalesce(sum(coalesce(settled_nanousd, worst_nanousd)), 0) AS nanousd,
-  coalesce(sum(settled_input_tokens), 0) AS input_tokens,
-  coalesce(sum(settled_output_tokens), 0) AS output_tokens,
-  coalesce(sum(worst_nanousd IS NULL), 0) AS unpriced
-FROM attempts WHERE reserved_at >= ?1 AND (?2 IS NULL OR batch = ?2) AND (?3 IS NULL OR queue = ?3)";
-
-pub(super) const SPENT_BY_MODEL: &str = "-- spent_by_model
-SELECT model, count(*) AS calls,
-  coalesce(sum(coalesce(settled_nanousd, worst_nanousd)), 0) AS nanousd,
-  coalesce(sum(settled_input_tokens), 0) AS input_tokens,
-  coalesce(sum(settled_output_tokens), 0) AS output_tokens,
-  coalesce(sum(worst_nanousd IS NULL), 0) AS unpriced
-FROM attempts WHERE reserved_at >= ?1 AND (?2 IS NULL OR batch = ?2) AND (?3 IS NULL OR queue = ?3)
-GROUP BY model ORDER BY nanousd DESC, model";
 
 pub(super) const BUDGETS: &str = "-- budgets
 SELECT budget, period_start, period_end, cap, spent, reserved FROM budget_snapshots
@@ -283,40 +267,6 @@ impl Store {
         Ok(rows.iter().map(attempt_row).collect())
     }
 
-    /// What was spent since a moment, in all.
-    pub async fn spent(
-        &self,
-        since: Timestamp,
-        batch: Option<&str>,
-        queue: Option<&str>,
-    ) -> Result<SpentRow, StoreError> {
-        let row = sqlx::query(SPENT)
-            .bind(since.0)
-            .bind(batch)
-            .bind(queue)
-            .fetch_one(&self.readers)
-            .await
-            .doing("sum up costs")?;
-        Ok(spent_row(&row, String::new()))
-    }
-
-    /// What was spent since a moment, by model.
-    pub async fn spent_by_model(
-        &self,
-        since: Timestamp,
-        batch: Option<&str>,
-        queue: Option<&str>,
-    ) -> Result<Vec<SpentRow>, StoreError> {
-        let rows = sqlx::query(SPENT_BY_MODEL)
-            .bind(since.0)
-            .bind(batch)
-            .bind(queue)
-            .fetch_all(&self.readers)
-            .await
-            .doing("sum up costs")?;
-        Ok(rows.iter().map(|row| spent_row(row, row.get("model"))).collect())
-    }
-
     /// The snapshots of the budget periods around a moment.
     pub async fn budgets(&self, now: Timestamp) -> Result<Vec<BudgetSnapshot>, StoreError> {
         let rows = sqlx::query(BUDGETS)
@@ -348,17 +298,6 @@ fn class_count(row: &SqliteRow) -> FailureCount {
     FailureCount {
         error_class: row.get::<Option<String>, _>("error_class").unwrap_or_default(),
         jobs: row.get("jobs"),
-    }
-}
-
-fn spent_row(row: &SqliteRow, model: String) -> SpentRow {
-    SpentRow {
-        model,
-        calls: row.get("calls"),
-        nanousd: row.get("nanousd"),
-        input_tokens: row.get("input_tokens"),
-        output_tokens: row.get("output_tokens"),
-        unpriced: row.get("unpriced"),
     }
 }
 

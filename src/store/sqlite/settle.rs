@@ -3,6 +3,7 @@
 use super::Store;
 use super::ledger::write_snapshots;
 use super::queue::{ids, take_numbers};
+use super::spending::spend;
 use crate::domain::job::{AttemptId, Epoch, JobEvent, JobId, JobState};
 use crate::domain::time::Timestamp;
 use crate::store::error::{Doing, StoreError};
@@ -162,6 +163,7 @@ pub(super) async fn settle_in(
         .doing("settle attempts")?
         .into_iter()
         .collect();
+    spend(tx, endings.iter().filter(|ending| won.contains(&ending.lease.attempt.0))).await?;
     let jobs: Vec<JobId> = endings.iter().map(|ending| ending.lease.job).collect();
     let cancelled: HashSet<i64> = sqlx::query_scalar(CANCELS)
         .bind(ids(&jobs))
@@ -255,7 +257,7 @@ fn after_cancel(next: &Next, cancelled: bool) -> JobEvent {
 }
 
 /// Rows as a JSON array, for `jsonb_each`.
-fn rows<T: Serialize>(rows: &[T]) -> String {
+pub(super) fn rows<T: Serialize>(rows: &[T]) -> String {
     // Numbers and text: there is nothing that could not be written.
     serde_json::to_string(rows).unwrap_or_default()
 }

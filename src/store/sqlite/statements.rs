@@ -29,13 +29,14 @@ const STATEMENTS: &[(&str, &str)] = statements! {
     lease: STILL_READY RESERVE LEASE;
     ledger: WRITE_LIMITS WRITE_ESTIMATES READ_ESTIMATES WRITE_BUDGETS DROP_GATES WRITE_GATES
         READ_LIMITS READ_GATES OPEN_ATTEMPTS
-        REQUEUE_STRAYS PAST_CALLS BUDGET_SPENT;
+        REQUEUE_STRAYS PAST_CALLS;
     narrow: ID_COUNTS BATCH_COUNTS STATES LATEST LATEST_COST;
     queue: READY_QUEUES HEADS HEADS_AFTER HEADS_BELOW BODIES MAKE_DUE NEXT_DUE WORK_TO_SWEEP EXPIRED UNWANTED BREAK_OFF
         WAITING_STATES END_WITHOUT_CALL TAKE_NUMBERS;
     read: OUTLOOK WAITING FAILURES QUEUES DAEMON USED RETRYING UNKNOWN RESULTS LIST SELECTED_COUNTS
-        DETAIL ATTEMPTS SPENT SPENT_BY_MODEL BUDGETS;
+        DETAIL ATTEMPTS BUDGETS;
     settle: SETTLE IS_NEWEST CANCELS FINISH KEEP_RESPONSE KEEP_RESPONSES KNOWN;
+    spending: SPEND SPENT SPENT_OF_BATCH BUDGET_SPENT;
     tally: COUNTS UNCOUNTED COUNT_FINISHED COUNTED;
 };
 
@@ -53,6 +54,7 @@ const MAY_WALK: &[(&str, &str, &str)] = &[
     ("UNKNOWN", "SCAN attempts USING COVERING INDEX attempts_unknown", "only what it counts"),
     ("READY_GROUPS", "SCAN job_state USING INDEX job_state_ready", "counting is its task"),
     ("OPEN_GROUPS", "SCAN attempts USING INDEX attempts_open", "only what it counts"),
+    ("SPENT", "SCAN attempts USING INDEX attempts_open", "only what is in flight"),
     ("LATEST_COST", "SCAN attempts", "from the end, and only so many"),
     ("COUNTS", "SEARCH job_state USING COVERING INDEX job_state_class (state=?)", "what waits"),
     ("OUTLOOK", "SCAN job_state USING COVERING INDEX job_state_running", "only what runs"),
@@ -104,6 +106,7 @@ const HOT: &[&str] = &[
     "CANCELS",
     "FINISH",
     "OPEN_ATTEMPTS",
+    "SPEND",
     "BUDGET_SPENT",
     "PAST_CALLS",
     "USED",

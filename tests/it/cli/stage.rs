@@ -122,6 +122,10 @@ VALUES
    1, 20, 100, 1100, 4096, 90000000, 'actual', 1790000001000, 1790000001000, 1, 0, 0, 0,
    0, 'failed', 400, 'invalid_request', 'messages: too many', NULL, NULL, NULL, 1790000000500,
    1790000001000, 'req_4');
+INSERT INTO spending (slot, queue, model, calls, nanousd, tokens, input_tokens, output_tokens,
+  unpriced)
+SELECT reserved_at / 900000 * 900000, queue, model, 1, settled_nanousd, settled_tokens,
+  settled_input_tokens, settled_output_tokens, 0 FROM attempts;
 INSERT INTO responses (attempt_id, body, text)
   VALUES (1, '{\"type\": \"message\",' || char(10) || ' \"content\": []}', 'The answer.');
 UPDATE job_state SET state = 'running', epoch = 1 WHERE id = 2;

@@ -10,6 +10,7 @@ mod queue;
 mod recovery;
 mod results;
 mod settlement;
+mod spending;
 mod sweeping;
 mod tally;
 mod turns;

@@ -1,12 +1,10 @@
 //! Recovery: what a new daemon finds, and what the ledger remembers for it.
 
-use super::{
-    Desk, T0, after, answered, failed, in_queue, job, requeued, reservation, snapshots, unbilled,
-};
+use super::{Desk, T0, after, answered, failed, job, requeued, reservation, snapshots, unbilled};
 use claudeq::domain::job::{Epoch, JobEvent};
 use claudeq::domain::reservation::Settlement;
 use claudeq::domain::time::{Millis, Timestamp};
-use claudeq::store::{BudgetSpent, Ending, Lease, NewJob, Recovered};
+use claudeq::store::{Ending, Lease, NewJob, Recovered};
 
 async fn recover(desk: &Desk, now: Timestamp) -> (Epoch, Recovered) {
     let epoch = desk.store.begin_epoch(8, "here", "1.0.0", now).await.unwrap();
@@ -122,26 +120,6 @@ async fn calls_in_flight_are_not_past() {
     desk.start_one().await;
     let (_, found) = recover(&desk, after(20)).await;
     assert_eq!(found.past, []);
-}
-
-#[tokio::test]
-async fn a_budget_counts_what_was_settled_of_its_period_and_queue() {
-    let desk = Desk::open().await;
-    let ours = [desk.prompt("a").await, desk.add(in_queue("b", "other")).await];
-    let early = desk.start(&ours, T0).await;
-    let late_job = desk.prompt("c").await;
-    let late = desk.start(&[late_job], after(100)).await;
-    let open = desk.prompt("still open").await;
-    desk.start(&[open], after(1)).await;
-    desk.settle(&[answered(&early[0], "Hi"), answered(&early[1], "Hi"), answered(&late[0], "Hi")])
-        .await;
-    let spent = |nanousd, tokens| BudgetSpent { nanousd, tokens };
-    let sum = |start, end, queue| desk.store.budget_spent(start, end, queue);
-    assert_eq!(sum(T0, after(100), None).await.unwrap(), spent(560_000, 120));
-    assert_eq!(sum(T0, after(101), None).await.unwrap(), spent(840_000, 180));
-    assert_eq!(sum(after(1), after(100), None).await.unwrap(), spent(0, 0));
-    assert_eq!(sum(T0, after(101), Some("other")).await.unwrap(), spent(280_000, 60));
-    assert_eq!(sum(T0, after(101), Some("nobody")).await.unwrap(), BudgetSpent::default());
 }
 
 #[tokio::test]

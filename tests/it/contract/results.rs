@@ -3,7 +3,7 @@
 use super::{Desk, T0, after, answered, failed, job};
 use claudeq::domain::job::{JobId, JobState};
 use claudeq::domain::time::Timestamp;
-use claudeq::store::{Ending, NewJob, Selector};
+use claudeq::store::{Ending, NewJob, Selector, SpentRow};
 
 /// Five finished jobs; every other one failed.
 async fn five(desk: &Desk) -> Vec<JobId> {
@@ -122,11 +122,11 @@ async fn use_and_spending_include_what_is_in_flight() {
     assert_eq!((used[0].input_tokens, used[0].output_tokens), (90, 320));
     assert_eq!(desk.store.used_since(T0).await.unwrap(), []);
     let worst = leases[1].reservation.worst.nanousd.unwrap();
-    let spent = desk.store.spent(T0, None, None).await.unwrap();
+    let spent = SpentRow::sum(&desk.store.spent_by_model(T0, None, None).await.unwrap());
     assert_eq!((spent.calls, spent.nanousd), (2, 280_000 + worst));
     let by_model = desk.store.spent_by_model(T0, None, Some("default")).await.unwrap();
     assert_eq!((by_model[0].model.as_str(), by_model[0].calls), ("claude-sonnet-5", 2));
-    assert_eq!(desk.store.spent(T0, Some("nobody"), None).await.unwrap().calls, 0);
+    assert_eq!(desk.store.spent_by_model(T0, Some("nobody"), None).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -42,6 +42,7 @@ pub(crate) fn check(lab: &Lab, acknowledged: &[String]) {
     let attempts = attempts(lab);
     no_paid_answer_is_lost(&jobs, &attempts, &billed);
     the_ledger_does_not_undercount(&attempts, &billed);
+    the_sums_are_those_of_the_calls(lab);
     every_answer_is_that_of_its_job(lab);
     no_key_anywhere(lab);
 }
@@ -68,6 +69,17 @@ fn price(entry: &Entry) -> u64 {
         + entry.output_tokens * OUTPUT_PRICE
         + entry.cache_read_tokens * CACHE_READ_PRICE
         + entry.cache_write_tokens * CACHE_WRITE_PRICE
+}
+
+/// What is kept as sums is what the rows add up to.
+fn the_sums_are_those_of_the_calls(lab: &Lab) {
+    let differing = format!(
+        "SELECT count(*) FROM (SELECT * FROM ({0} EXCEPT {1}) UNION ALL SELECT * FROM ({1} EXCEPT {0}))",
+        "SELECT slot, queue, model, calls, nanousd, tokens FROM spending",
+        "SELECT reserved_at / 900000 * 900000, queue, model, count(*), sum(settled_nanousd),
+           sum(settled_tokens) FROM attempts WHERE settlement IS NOT NULL GROUP BY 1, 2, 3"
+    );
+    assert_eq!(lab.number(&differing), 0, "spending is what the calls cost");
 }
 
 /// Keys and ids of all jobs.

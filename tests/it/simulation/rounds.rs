@@ -57,6 +57,13 @@ async fn holds(world: &World, seed: u64) {
     )
     .await;
     assert_eq!(twice, 0, "seed {seed}: an answered job is never asked again");
+    let summed = number(
+        world,
+        "SELECT (SELECT coalesce(sum(settled_tokens), 0) FROM attempts)
+           - (SELECT coalesce(sum(tokens), 0) FROM spending)",
+    )
+    .await;
+    assert_eq!(summed, 0, "seed {seed}: sums are those of the calls");
 }
 
 async fn round(seed: u64) {
