@@ -3,16 +3,17 @@
 //! What has ended is settled in the same transaction: a commit costs the same, however much is in it.
 
 use super::Store;
-use super::ledger::write_snapshots;
+use super::batch::Batch;
+use super::ledger::add_snapshots;
 use super::queue::{end_without_call, ids};
-use super::settle::{is_newest, settle_in};
+use super::settle::{add_finish, open};
 use crate::domain::job::{AttemptId, Epoch, JobId};
 use crate::domain::time::Timestamp;
 use crate::store::error::{Doing, StoreError};
 use crate::store::rows::{Ending, Fresh, Lease, NewAttempt, Settled, Snapshots, Unfit};
 use serde_json::json;
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
 use std::collections::HashMap;
 
 /// `CROSS JOIN` here and below: the few candidates look for their rows, never the other way round.
@@ -39,11 +40,14 @@ FROM v CROSS JOIN job_state AS s ON s.id = (v.row ->> 'job')
 WHERE s.state = 'queued'
 RETURNING id, job_id";
 
+/// Runs before `attempts` of the job is counted up: the new one is the next.
 pub(super) const LEASE: &str = "-- lease
-WITH v AS MATERIALIZED (SELECT value AS row FROM jsonb_each(?1))
-UPDATE job_state SET state = 'running', attempts = attempts + 1, epoch = ?2,
-  attempt_id = v.row ->> 'attempt', error_class = NULL, error = NULL
-FROM v WHERE job_state.id = (v.row ->> 'job')";
+UPDATE job_state SET state = 'running', attempts = s.attempts + 1, epoch = ?2,
+  attempt_id = a.id, error_class = NULL, error = NULL
+FROM json_each(?1) AS wanted
+CROSS JOIN job_state AS s ON s.id = wanted.value
+CROSS JOIN attempts AS a ON a.job_id = s.id AND a.number = s.attempts + 1
+WHERE job_state.id = s.id";
 
 /// What the decision gives the store to write.
 #[derive(Clone, Debug, Default)]
@@ -91,83 +95,64 @@ impl Store {
         decide: impl FnOnce(&[Fresh]) -> (Admission, T),
     ) -> Result<(Settled, Vec<Lease>, T), StoreError> {
         let mut tx = self.begin().await?;
-        let mut settled = settle_in(&mut tx, endings, now).await?;
-        settled.fenced = !is_newest(&mut tx, epoch).await?;
-        let fresh = still_ready(&mut tx, candidates, now, epoch).await?;
-        let (admission, rest) = decide(&fresh);
+        let opening = open(&mut tx, epoch, endings, candidates, now).await?;
+        let (admission, rest) = decide(&opening.fresh);
         if endings.is_empty() && admission.starts.is_empty() && admission.unfit.is_empty() {
             tx.rollback().await.doing("end an empty admission")?;
-            return Ok((settled, Vec::new(), rest));
+            let fenced = opening.fenced;
+            return Ok((Settled { fenced, ..Settled::default() }, Vec::new(), rest));
         }
+        let mut batch = Batch::default();
+        let moves = add_finish(&mut batch, endings, &opening, now);
+        let reserved = add_starts(&mut batch, &admission.starts, epoch);
+        if !opening.fenced {
+            add_snapshots(&mut batch, &admission.snapshots, now);
+        }
+        let rows = batch.run(&mut tx).await?;
         end_without_call(&mut tx, &admission.unfit, now).await?;
-        let attempts = start(&mut tx, &admission.starts, epoch).await?;
-        if !settled.fenced {
-            write_snapshots(&mut tx, &admission.snapshots, now).await?;
-        }
         tx.commit().await.doing("commit a turn")?;
-        let before: HashMap<JobId, Fresh> = fresh.into_iter().map(|one| (one.id, one)).collect();
-        let leases = admission.starts.into_iter().filter_map(|start| {
-            Some(Lease {
-                attempt: AttemptId(*attempts.get(&start.job.0)?),
-                epoch,
-                job: start.job,
-                attempts: before.get(&start.job).map_or(0, |one| one.attempts),
-                counted_attempts: before.get(&start.job).map_or(0, |one| one.counted_attempts),
-                reservation: start.reservation,
-            })
-        });
-        Ok((settled, leases.collect(), rest))
+        let settled = opening.settled(endings, &moves, &rows);
+        let attempts = reserved.map(|at| rows[at].as_slice()).unwrap_or_default();
+        Ok((settled, leases(admission.starts, &opening.fresh, attempts, epoch), rest))
     }
 }
 
-async fn still_ready(
-    tx: &mut Transaction<'static, Sqlite>,
-    candidates: &[JobId],
-    now: Timestamp,
-    epoch: Epoch,
-) -> Result<Vec<Fresh>, StoreError> {
-    if candidates.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows = sqlx::query(STILL_READY)
-        .bind(ids(candidates))
-        .bind(now.0)
-        .bind(epoch.0)
-        .fetch_all(&mut **tx)
-        .await
-        .doing("check candidates")?;
-    Ok(rows.iter().map(fresh).collect())
-}
-
-/// Writes reservations and leases; gives the attempt of each job.
-async fn start(
-    tx: &mut Transaction<'static, Sqlite>,
-    starts: &[NewAttempt],
-    epoch: Epoch,
-) -> Result<HashMap<i64, i64>, StoreError> {
+/// Adds what writes reservations and leases; the place of the new attempts.
+fn add_starts(batch: &mut Batch, starts: &[NewAttempt], epoch: Epoch) -> Option<usize> {
     if starts.is_empty() {
-        return Ok(HashMap::new());
+        return None;
     }
-    let reserved = sqlx::query(RESERVE)
-        .bind(starts_json(starts))
-        .bind(epoch.0)
-        .fetch_all(&mut **tx)
-        .await
-        .doing("write reservations")?;
-    let attempts: HashMap<i64, i64> =
-        reserved.iter().map(|row| (row.get("job_id"), row.get("id"))).collect();
-    let pairs: Vec<_> =
-        attempts.iter().map(|(job, attempt)| json!({ "job": job, "attempt": attempt })).collect();
-    sqlx::query(LEASE)
-        .bind(serde_json::Value::Array(pairs).to_string())
-        .bind(epoch.0)
-        .execute(&mut **tx)
-        .await
-        .doing("write leases")?;
-    Ok(attempts)
+    let jobs: Vec<JobId> = starts.iter().map(|start| start.job).collect();
+    let parameters = [starts_json(starts).into(), epoch.0.into()];
+    let reserved = batch.add("write reservations", RESERVE, parameters);
+    batch.add("write leases", LEASE, [ids(&jobs).into(), epoch.0.into()]);
+    Some(reserved)
 }
 
-fn fresh(row: &SqliteRow) -> Fresh {
+/// The starts that were written, as the right to call.
+fn leases(
+    starts: Vec<NewAttempt>,
+    fresh: &[Fresh],
+    attempts: &[SqliteRow],
+    epoch: Epoch,
+) -> Vec<Lease> {
+    let attempts: HashMap<i64, i64> =
+        attempts.iter().map(|row| (row.get("job_id"), row.get("id"))).collect();
+    let before: HashMap<JobId, &Fresh> = fresh.iter().map(|one| (one.id, one)).collect();
+    let leases = starts.into_iter().filter_map(|start| {
+        Some(Lease {
+            attempt: AttemptId(*attempts.get(&start.job.0)?),
+            epoch,
+            job: start.job,
+            attempts: before.get(&start.job).map_or(0, |one| one.attempts),
+            counted_attempts: before.get(&start.job).map_or(0, |one| one.counted_attempts),
+            reservation: start.reservation,
+        })
+    });
+    leases.collect()
+}
+
+pub(super) fn fresh(row: &SqliteRow) -> Fresh {
     let count = |name: &str| u32::try_from(row.get::<i64, _>(name)).unwrap_or(u32::MAX);
     Fresh {
         id: JobId(row.get("id")),

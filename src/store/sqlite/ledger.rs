@@ -1,6 +1,7 @@
 //! The ledger's durable side: snapshots written with each group, and what a new daemon reads.
 
 use super::Store;
+use super::batch::{Batch, Parameter};
 use crate::domain::budget::Worst;
 use crate::domain::job::{AttemptId, Epoch, JobId};
 use crate::domain::limit::PoolName;
@@ -8,11 +9,12 @@ use crate::domain::reservation::{Amounts, Reservation};
 use crate::domain::time::{Millis, Timestamp};
 use crate::store::error::{Doing, StoreError};
 use crate::store::rows::{
-    EstimateRow, GateRow, Lease, LimitSnapshot, OpenAttempt, PastCall, Snapshots, output_mode,
+    BudgetSnapshot, EstimateRow, GateRow, Lease, LimitSnapshot, OpenAttempt, PastCall, Snapshots,
+    output_mode,
 };
 use serde_json::{Value, json};
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
 use std::sync::Arc;
 
 pub(super) const WRITE_LIMITS: &str = "-- write_limits
@@ -239,59 +241,39 @@ impl Store {
     }
 }
 
-pub(super) async fn write_snapshots(
-    tx: &mut Transaction<'static, Sqlite>,
-    snapshots: &Snapshots,
-    now: Timestamp,
-) -> Result<(), StoreError> {
+/// Adds what writes the snapshots.
+pub(super) fn add_snapshots(batch: &mut Batch, snapshots: &Snapshots, now: Timestamp) {
     let limits: Vec<Value> = snapshots.limits.iter().map(limit_json).collect();
     if !limits.is_empty() {
-        sqlx::query(WRITE_LIMITS)
-            .bind(Value::Array(limits).to_string())
-            .execute(&mut **tx)
-            .await
-            .doing("write limits")?;
+        batch.add("write limits", WRITE_LIMITS, [text(limits)]);
     }
-    let budgets: Vec<Value> = snapshots
-        .budgets
-        .iter()
-        .map(|row| {
-            json!({
-                "budget": row.budget, "start": row.period_start.0, "end": row.period_end.0,
-                "cap": row.cap, "spent": row.spent, "reserved": row.reserved,
-            })
-        })
-        .collect();
+    let budgets: Vec<Value> = snapshots.budgets.iter().map(budget_json).collect();
     if !budgets.is_empty() {
-        sqlx::query(WRITE_BUDGETS)
-            .bind(Value::Array(budgets).to_string())
-            .bind(now.0)
-            .execute(&mut **tx)
-            .await
-            .doing("write budgets")?;
+        batch.add("write budgets", WRITE_BUDGETS, [text(budgets), now.0.into()]);
     }
     let estimates: Vec<Value> = snapshots.estimates.iter().map(estimate_json).collect();
     if !estimates.is_empty() {
-        sqlx::query(WRITE_ESTIMATES)
-            .bind(Value::Array(estimates).to_string())
-            .execute(&mut **tx)
-            .await
-            .doing("write estimates")?;
+        batch.add("write estimates", WRITE_ESTIMATES, [text(estimates)]);
     }
-    let Some(gates) = &snapshots.gates else { return Ok(()) };
-    let gates: Vec<Value> = gates
-        .iter()
-        .map(|row| json!({ "name": row.name, "reason": row.reason, "until": row.until.map(|at| at.0) }))
-        .collect();
-    let gates = Value::Array(gates).to_string();
-    sqlx::query(DROP_GATES).bind(&gates).execute(&mut **tx).await.doing("open gates")?;
-    sqlx::query(WRITE_GATES)
-        .bind(&gates)
-        .bind(now.0)
-        .execute(&mut **tx)
-        .await
-        .doing("write gates")?;
-    Ok(())
+    let Some(gates) = &snapshots.gates else { return };
+    let gates: Vec<Value> = gates.iter().map(gate_json).collect();
+    batch.add("open gates", DROP_GATES, [text(gates.clone())]);
+    batch.add("write gates", WRITE_GATES, [text(gates), now.0.into()]);
+}
+
+fn text(rows: Vec<Value>) -> Parameter {
+    Value::Array(rows).to_string().into()
+}
+
+fn budget_json(row: &BudgetSnapshot) -> Value {
+    json!({
+        "budget": row.budget, "start": row.period_start.0, "end": row.period_end.0,
+        "cap": row.cap, "spent": row.spent, "reserved": row.reserved,
+    })
+}
+
+fn gate_json(row: &GateRow) -> Value {
+    json!({ "name": row.name, "reason": row.reason, "until": row.until.map(|at| at.0) })
 }
 
 fn limit_json(row: &LimitSnapshot) -> Value {

@@ -1,6 +1,7 @@
 //! SQLite: how it is opened, and what is demanded of it.
 
 mod backlog;
+mod batch;
 mod daemons;
 mod edit;
 mod import;
@@ -72,6 +73,8 @@ const OLDEST: i64 = 3_051_003;
 const READERS: u32 = 4;
 /// The WAL file is cut back to this after a checkpoint.
 const WAL_SIZE_LIMIT: &str = "67108864";
+/// Rows that a statement may be ahead of who reads them, before its thread waits: those of a turn.
+const ROWS_AT_ONCE: usize = 1_024;
 /// How often two that create the same database at once get out of each other's way.
 const CREATE_TRIES: u32 = 100;
 /// How long a write waits for another writer before it says so.
@@ -170,6 +173,7 @@ impl Store {
             .create_if_missing(false)
             .busy_timeout(busy)
             .foreign_keys(false)
+            .row_buffer_size(ROWS_AT_ONCE)
             .pragma("trusted_schema", "OFF")
             .disable_statement_logging();
         let readers = if writable {

@@ -1,15 +1,18 @@
 //! Settlement: how attempts end, in groups, each exactly once.
 
 use super::Store;
-use super::ledger::write_snapshots;
-use super::queue::{ids, take_numbers};
-use super::spending::spend;
-use crate::domain::job::{AttemptId, Epoch, JobEvent, JobId, JobState};
+use super::batch::Batch;
+use super::lease::{STILL_READY, fresh};
+use super::ledger::add_snapshots;
+use super::queue::ids;
+use super::spending::add_spending;
+use crate::domain::job::{Epoch, JobEvent, JobId, JobState};
 use crate::domain::time::Timestamp;
 use crate::store::error::{Doing, StoreError};
-use crate::store::rows::{Ending, Lease, Next, Settled, Snapshots};
+use crate::store::rows::{Ending, Fresh, Lease, Next, Settled, Snapshots};
 use serde::Serialize;
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 use std::collections::{HashMap, HashSet};
 
@@ -58,7 +61,14 @@ FROM v
 WHERE job_state.id = (v.row ->> 'job') AND +job_state.state = 'running'
   AND job_state.epoch = (v.row ->> 'epoch')
   AND job_state.attempt_id = (v.row ->> 'attempt')
-RETURNING job_state.id, job_state.state";
+RETURNING job_state.id";
+
+/// The last number that was given, and is given anew when a write is rolled back.
+pub(super) const LAST_NUMBER: &str = "-- last_number
+SELECT value FROM sequences WHERE name = 'finished'";
+
+pub(super) const SET_NUMBER: &str = "-- set_number
+UPDATE sequences SET value = ?1 WHERE name = 'finished'";
 
 pub(super) const KEEP_RESPONSE: &str = "-- keep_response
 INSERT INTO responses (attempt_id, body, text)
@@ -98,13 +108,15 @@ impl Store {
         now: Timestamp,
     ) -> Result<Settled, StoreError> {
         let mut tx = self.begin().await?;
-        let mut settled = settle_in(&mut tx, endings, now).await?;
-        settled.fenced = !is_newest(&mut tx, epoch).await?;
-        if !settled.fenced {
-            write_snapshots(&mut tx, snapshots, now).await?;
+        let opening = open(&mut tx, epoch, endings, &[], now).await?;
+        let mut batch = Batch::default();
+        let moves = add_finish(&mut batch, endings, &opening, now);
+        if !opening.fenced {
+            add_snapshots(&mut batch, snapshots, now);
         }
+        let rows = batch.run(&mut tx).await?;
         tx.commit().await.doing("commit settlements")?;
-        Ok(settled)
+        Ok(opening.settled(endings, &moves, &rows))
     }
 }
 
@@ -132,54 +144,89 @@ impl Store {
     }
 }
 
-/// Whether no other daemon has taken over.
-pub(super) async fn is_newest(
-    tx: &mut Transaction<'static, Sqlite>,
-    epoch: Epoch,
-) -> Result<bool, StoreError> {
-    let newest: Option<bool> = sqlx::query_scalar(IS_NEWEST)
-        .bind(epoch.0)
-        .fetch_one(&mut **tx)
-        .await
-        .doing("look for a newer daemon")?;
-    Ok(newest == Some(true))
+/// What the first statements of a write have found.
+pub(super) struct Opening {
+    /// Attempts that this write has settled.
+    won: HashSet<i64>,
+    /// Jobs that somebody wants no more.
+    cancelled: HashSet<i64>,
+    /// The last number of a finished job.
+    last_number: i64,
+    /// A newer daemon has taken over.
+    pub(super) fenced: bool,
+    /// Candidates that are still ready.
+    pub(super) fresh: Vec<Fresh>,
 }
 
-pub(super) async fn settle_in(
+/// Settles the attempts, and reads what decides over the rest of the write.
+pub(super) async fn open(
     tx: &mut Transaction<'static, Sqlite>,
+    epoch: Epoch,
     endings: &[Ending],
+    candidates: &[JobId],
     now: Timestamp,
-) -> Result<Settled, StoreError> {
-    if endings.is_empty() {
-        return Ok(Settled::default());
+) -> Result<Opening, StoreError> {
+    let mut batch = Batch::default();
+    add_responses(&mut batch, tx, endings).await?;
+    let newest = batch.add("look for a newer daemon", IS_NEWEST, [epoch.0.into()]);
+    let places = (!endings.is_empty()).then(|| {
+        let attempts: Vec<AttemptRow> = endings.iter().map(AttemptRow::of).collect();
+        let jobs: Vec<JobId> = endings.iter().map(|ending| ending.lease.job).collect();
+        (
+            batch.add("settle attempts", SETTLE, [rows(&attempts).into(), now.0.into()]),
+            batch.add("look for cancelled jobs", CANCELS, [ids(&jobs).into()]),
+            batch.add("number finished jobs", LAST_NUMBER, []),
+        )
+    });
+    let ready = (!candidates.is_empty()).then(|| {
+        let parameters = [ids(candidates).into(), now.0.into(), epoch.0.into()];
+        batch.add("check candidates", STILL_READY, parameters)
+    });
+    let found = batch.run(tx).await?;
+    let numbers = |at: usize| found[at].iter().map(|row| row.get(0)).collect();
+    let is_newest: Option<bool> = found[newest].first().and_then(|row| row.get(0));
+    Ok(Opening {
+        won: places.map(|(won, ..)| numbers(won)).unwrap_or_default(),
+        cancelled: places.map(|(_, cancelled, _)| numbers(cancelled)).unwrap_or_default(),
+        last_number: places.and_then(|(.., last)| found[last].first()).map_or(0, |row| row.get(0)),
+        fenced: is_newest != Some(true),
+        fresh: ready.map(|at| found[at].iter().map(fresh).collect()).unwrap_or_default(),
+    })
+}
+
+impl Opening {
+    /// What came of it, when all is written.
+    pub(super) fn settled(
+        &self,
+        endings: &[Ending],
+        moves: &Moves,
+        rows: &[Vec<SqliteRow>],
+    ) -> Settled {
+        let written = moves.place.map(|at| rows[at].as_slice()).unwrap_or_default();
+        let finished = written.iter().filter_map(|row| {
+            let id: i64 = row.get(0);
+            Some((JobId(id), *moves.states.get(&id)?))
+        });
+        let lost = endings.iter().map(|ending| ending.lease.attempt);
+        Settled {
+            finished: finished.collect(),
+            lost: lost.filter(|attempt| !self.won.contains(&attempt.0)).collect(),
+            fenced: self.fenced,
+        }
     }
-    keep_responses(tx, endings).await?;
-    let attempts: Vec<AttemptRow> = endings.iter().map(AttemptRow::of).collect();
-    let won: HashSet<i64> = sqlx::query_scalar(SETTLE)
-        .bind(rows(&attempts))
-        .bind(now.0)
-        .fetch_all(&mut **tx)
-        .await
-        .doing("settle attempts")?
-        .into_iter()
-        .collect();
-    spend(tx, endings.iter().filter(|ending| won.contains(&ending.lease.attempt.0))).await?;
-    let jobs: Vec<JobId> = endings.iter().map(|ending| ending.lease.job).collect();
-    let cancelled: HashSet<i64> = sqlx::query_scalar(CANCELS)
-        .bind(ids(&jobs))
-        .fetch_all(&mut **tx)
-        .await
-        .doing("look for cancelled jobs")?
-        .into_iter()
-        .collect();
-    let finished = finish(tx, endings, &won, &cancelled, now).await?;
-    let lost = endings.iter().map(|ending| ending.lease.attempt);
-    let lost: Vec<AttemptId> = lost.filter(|attempt| !won.contains(&attempt.0)).collect();
-    Ok(Settled { finished, lost, fenced: false })
+}
+
+/// States that are to be written.
+#[derive(Default)]
+pub(super) struct Moves {
+    states: HashMap<i64, JobState>,
+    /// Of the statement that writes them.
+    place: Option<usize>,
 }
 
 /// Keeps the answers, also of calls that somebody has settled before.
-async fn keep_responses(
+async fn add_responses(
+    batch: &mut Batch,
     tx: &mut Transaction<'static, Sqlite>,
     endings: &[Ending],
 ) -> Result<(), StoreError> {
@@ -202,49 +249,39 @@ async fn keep_responses(
             .doing("keep an answer")?;
     }
     if !short.is_empty() {
-        sqlx::query(KEEP_RESPONSES)
-            .bind(rows(&short))
-            .execute(&mut **tx)
-            .await
-            .doing("keep answers")?;
+        batch.add("keep answers", KEEP_RESPONSES, [rows(&short).into()]);
     }
     Ok(())
 }
 
-async fn finish(
-    tx: &mut Transaction<'static, Sqlite>,
+/// Adds what writes the next states of the jobs, and what their calls cost.
+pub(super) fn add_finish(
+    batch: &mut Batch,
     endings: &[Ending],
-    won: &HashSet<i64>,
-    cancelled: &HashSet<i64>,
+    opening: &Opening,
     now: Timestamp,
-) -> Result<Vec<(JobId, JobState)>, StoreError> {
-    let mut moves: Vec<(&Ending, JobState)> = Vec::new();
-    for ending in endings.iter().filter(|ending| won.contains(&ending.lease.attempt.0)) {
-        let cancelled = cancelled.contains(&ending.lease.job.0);
-        let event = after_cancel(&ending.next, cancelled);
-        if let Ok(state) = JobState::Running.next(event) {
-            moves.push((ending, state));
-        }
+) -> Moves {
+    let mut number = opening.last_number;
+    let mut states: Vec<StateRow> = Vec::with_capacity(endings.len());
+    let mut moves = Moves::default();
+    let won = || endings.iter().filter(|ending| opening.won.contains(&ending.lease.attempt.0));
+    for ending in won() {
+        let cancelled = opening.cancelled.contains(&ending.lease.job.0);
+        let Ok(state) = JobState::Running.next(after_cancel(&ending.next, cancelled)) else {
+            continue;
+        };
+        number += i64::from(state.is_finished());
+        states.push(StateRow::of(ending, state, state.is_finished().then_some(number), now));
+        moves.states.insert(ending.lease.job.0, state);
     }
-    let ends = moves.iter().filter(|(_, state)| state.is_finished()).count();
-    let mut numbers = take_numbers(tx, ends).await?;
-    let mut states: Vec<StateRow> = Vec::with_capacity(moves.len());
-    for (ending, state) in &moves {
-        let number = if state.is_finished() { numbers.next() } else { None };
-        states.push(StateRow::of(ending, *state, number, now));
+    add_spending(batch, won());
+    if number > opening.last_number {
+        batch.add("number finished jobs", SET_NUMBER, [number.into()]);
     }
-    let done = sqlx::query(FINISH)
-        .bind(rows(&states))
-        .fetch_all(&mut **tx)
-        .await
-        .doing("write job states")?;
-    let states: HashMap<i64, JobState> =
-        moves.iter().map(|(ending, state)| (ending.lease.job.0, *state)).collect();
-    let done = done.iter().filter_map(|row| {
-        let id: i64 = row.get("id");
-        Some((JobId(id), *states.get(&id)?))
-    });
-    Ok(done.collect())
+    if !states.is_empty() {
+        moves.place = Some(batch.add("write job states", FINISH, [rows(&states).into()]));
+    }
+    moves
 }
 
 /// Whoever asked for the end of a running job gets it, unless there is an answer.

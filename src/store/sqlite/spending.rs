@@ -3,14 +3,15 @@
 //! Invariant: `spending` is what the settled rows of `attempts` add up to, in every commit.
 
 use super::Store;
+use super::batch::Batch;
 use super::settle::rows;
 use crate::domain::time::Timestamp;
 use crate::store::error::{Doing, StoreError};
 use crate::store::rows::Ending;
 use crate::store::views::SpentRow;
 use serde::Serialize;
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
 use std::collections::BTreeMap;
 
 /// Milliseconds that one sum stands for: days begin at a multiple of it in every time zone of
@@ -125,10 +126,7 @@ impl Store {
 }
 
 /// Adds what has just been settled.
-pub(super) async fn spend<'a>(
-    tx: &mut Transaction<'static, Sqlite>,
-    endings: impl Iterator<Item = &'a Ending>,
-) -> Result<(), StoreError> {
+pub(super) fn add_spending<'a>(batch: &mut Batch, endings: impl Iterator<Item = &'a Ending>) {
     let mut sums: BTreeMap<(i64, &str, &str), Sums> = BTreeMap::new();
     for ending in endings {
         let call = &ending.lease.reservation;
@@ -136,14 +134,13 @@ pub(super) async fn spend<'a>(
         sums.entry(key).or_default().add(ending);
     }
     if sums.is_empty() {
-        return Ok(());
+        return;
     }
     let sums: Vec<_> = sums
         .into_iter()
         .map(|((slot, queue, model), sums)| SpendingRow { slot, queue, model, sums })
         .collect();
-    sqlx::query(SPEND).bind(rows(&sums)).execute(&mut **tx).await.doing("add up costs")?;
-    Ok(())
+    batch.add("add up costs", SPEND, [rows(&sums).into()]);
 }
 
 /// What [`SPEND`] reads.
