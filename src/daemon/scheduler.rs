@@ -20,6 +20,7 @@ use crate::domain::job::AttemptId;
 use crate::domain::reason::Reason;
 use crate::domain::time::{Millis, Timestamp};
 use crate::store::Outlook;
+use checkpoints::Checkpoints;
 use peek::Peek;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+mod checkpoints;
 mod peek;
 mod reload;
 mod tempo;
@@ -92,6 +94,7 @@ pub(super) struct Scheduler {
     held_back: (Option<Reason>, BTreeMap<Reason, usize>),
     heartbeat_at: Timestamp,
     counted_at: Timestamp,
+    checkpoints: Checkpoints,
     checkpoint_at: Timestamp,
     remaining: i64,
     pace: Pace,
@@ -136,6 +139,7 @@ impl Scheduler {
             held_back: (None, BTreeMap::new()),
             heartbeat_at: Timestamp(0),
             counted_at: Timestamp(0),
+            checkpoints: Checkpoints::default(),
             checkpoint_at: now + CHECKPOINT_EVERY,
             remaining: 0,
             pace: Pace::default(),
@@ -230,6 +234,7 @@ impl Scheduler {
                 .collect(),
             admit: self.phase == Phase::Running && self.spool.is_empty(),
             surplus: self.surplus,
+            checkpoint: self.checkpoints.is_due(Instant::now() < self.others_until),
             report: heartbeat.then(|| self.report(now)),
             count,
             config: self.new_config.take(),
@@ -270,6 +275,8 @@ impl Scheduler {
         self.turn = None;
         self.books = Some(books);
         self.not_before = Instant::now() + self.gap(&done);
+        self.checkpoints.note(done.wal);
+        self.checkpoints.begin(&self.context);
         for attempt in &done.settled {
             self.flights.remove(attempt);
         }

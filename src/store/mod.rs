@@ -16,7 +16,7 @@ pub use error::{StoreError, Trouble};
 pub use incoming::{Column, Incoming, IncomingRow};
 pub use rows::*;
 pub use sqlite::{
-    Admission, BudgetSpent, Defaults, Edited, ImportRule, Imported, NewJob, OnDuplicate, Recovered,
-    Refusal, Selector, Store, Swept, Taken,
+    Admission, BudgetSpent, Defaults, Edited, Glance, ImportRule, Imported, NewJob, OnDuplicate,
+    Recovered, Refusal, Selector, Store, Swept, Taken, Wal,
 };
 pub use views::*;

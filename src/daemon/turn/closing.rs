@@ -84,7 +84,9 @@ impl Closing {
         gates::tell(&self.gates, &self.finished, self.now);
         for (one, ending) in self.finished.iter().zip(&self.endings) {
             books.open.remove(&one.lease.attempt);
-            books.stale |= ending.next.event == JobEvent::Requeue;
+            let requeued = ending.next.event == JobEvent::Requeue;
+            books.stale |= requeued;
+            done.requeued |= requeued;
             tell(one, ending);
             done.settled.push(one.lease.attempt);
         }

@@ -16,7 +16,7 @@ use crate::domain::attempt::Progress;
 use crate::domain::job::{AttemptId, JobId, JobState};
 use crate::domain::reason::Reason;
 use crate::domain::time::{Millis, Timestamp};
-use crate::store::{Ending, Outlook, StoreError};
+use crate::store::{Ending, Outlook, StoreError, Wal};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -36,6 +36,8 @@ pub(super) struct Work {
     pub(super) admit: bool,
     /// Permits that are to be taken away as they come back.
     pub(super) surplus: usize,
+    /// Whether what is left in the WAL is to be moved into the database.
+    pub(super) checkpoint: bool,
     /// The daemon's view of itself, to be completed and written.
     pub(super) report: Option<Report>,
     /// Whether jobs are to be counted, for the forecast or to see whether all is done.
@@ -51,6 +53,8 @@ pub(super) struct Done {
     pub(super) calls: Vec<Call>,
     /// Calls whose settlement is committed.
     pub(super) settled: Vec<AttemptId>,
+    /// A job waits for its next attempt that ran before.
+    pub(super) requeued: bool,
     /// Jobs that ended, by state.
     pub(super) ended: Vec<JobState>,
     /// Calls that could not be settled, with their rows for the spool.
@@ -69,6 +73,8 @@ pub(super) struct Done {
     pub(super) left: Option<Outlook>,
     /// Whether every queue was looked at since a job last started.
     pub(super) all_looked_at: bool,
+    /// The WAL as it was before the turn.
+    pub(super) wal: Wal,
     /// Somebody else has committed since the turn before.
     pub(super) others_write: bool,
     /// A newer daemon has taken over.
@@ -118,10 +124,18 @@ async fn go_on(
     // Those of the calls that have ended come back with the same commit.
     let free_permits = context.permits.available_permits() + work.finished.len();
     let free_permits = free_permits.saturating_sub(work.surplus);
-    if let Err(error) = look(context, books, free_permits, now, done).await {
-        closing::settle(context, books, work.finished, done).await?;
-        return Err(error);
+    if work.checkpoint
+        && let Err(error) = context.store.checkpoint(false).await
+    {
+        tracing::debug!(%error, "no checkpoint this time");
     }
+    let mut due = match look(context, books, free_permits, now, done).await {
+        Ok(due) => due,
+        Err(error) => {
+            closing::settle(context, books, work.finished, done).await?;
+            return Err(error);
+        }
+    };
     if work.admit {
         admit::exchange(context, books, work.finished, free_permits, done).await?;
     }
@@ -130,7 +144,9 @@ async fn go_on(
         done.held_back.insert(Reason::Paused, books.window.paused());
         done.first_held.get_or_insert(Reason::Paused);
     }
-    let due = context.store.next_due().await?;
+    if done.requeued {
+        due = context.store.next_due().await?;
+    }
     done.wake_at = [done.wake_at, due].into_iter().flatten().min();
     if work.count {
         done.left = Some(context.store.outlook().await?);
@@ -168,22 +184,26 @@ async fn reconfigure(
     Ok(())
 }
 
-/// Looks at the queue: what is due, expired, cancelled, paused, new.
+/// Looks at the queue: what is due, expired, cancelled, paused, new. When the next is due.
 async fn look(
     context: &Context,
     books: &mut Books,
     free_permits: usize,
     now: Timestamp,
     done: &mut Done,
-) -> Result<(), StoreError> {
+) -> Result<Option<Timestamp>, StoreError> {
     let store = &context.store;
     for budget in &mut books.ledger.budgets {
         let (start, end) = period(&budget.spec, now);
         budget.roll(start, end);
     }
     books.ledger.tick(now);
-    let swept = store.sweep(now, SWEEP_MAX).await?;
-    if swept.due > 0 || swept.ended > 0 {
+    let glance = store.glance(now).await?;
+    let mut due = glance.next_due;
+    done.wal = glance.wal;
+    if glance.to_sweep {
+        let swept = store.sweep(now, SWEEP_MAX).await?;
+        due = store.next_due().await?;
         books.stale = true;
         let most = swept.due.max(swept.ended);
         done.wake_at = (most >= SWEEP_MAX.unsigned_abs()).then_some(now);
@@ -192,9 +212,8 @@ async fn look(
         books.tallied_at = now;
         store.tally().await?;
     }
-    let version = store.data_version().await?;
-    if books.data_version != Some(version) {
-        books.data_version = Some(version);
+    if books.data_version != Some(glance.version) {
+        books.data_version = Some(glance.version);
         books.stale = true;
         done.others_write = true;
         books.paused = store.paused().await?;
@@ -210,5 +229,5 @@ async fn look(
         books.taken = 0;
         store.reject(&unfit, now).await?;
     }
-    Ok(())
+    Ok(due)
 }

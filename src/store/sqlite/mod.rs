@@ -4,6 +4,7 @@ mod backlog;
 mod batch;
 mod daemons;
 mod edit;
+mod glance;
 mod import;
 mod lease;
 mod ledger;
@@ -17,6 +18,7 @@ mod statements;
 mod tally;
 
 pub use edit::{Edited, NewJob, Selector};
+pub use glance::{Glance, Wal};
 pub use import::{Defaults, ImportRule, Imported, OnDuplicate, Refusal, Taken};
 pub use lease::Admission;
 pub use ledger::Recovered;
@@ -73,6 +75,9 @@ const OLDEST: i64 = 3_051_003;
 const READERS: u32 = 4;
 /// The WAL file is cut back to this after a checkpoint.
 const WAL_SIZE_LIMIT: &str = "67108864";
+/// Pages in the WAL after which a commit moves them into the database.
+const SQLITES_OWN: &str = "1000";
+const NEVER: &str = "0";
 /// Rows that a statement may be ahead of who reads them, before its thread waits: those of a turn.
 const ROWS_AT_ONCE: usize = 1_024;
 /// How often two that create the same database at once get out of each other's way.
@@ -109,7 +114,7 @@ impl Store {
     async fn try_create(path: &Path, group: bool) -> Result<Store, StoreError> {
         let file = DatabaseFile::create(path, group)?;
         examine(path, BUSY).await?;
-        let store = Store::connect(path, file, BUSY).await?;
+        let store = Store::connect(path, file, BUSY, SQLITES_OWN).await?;
         store.migrate().await?;
         Ok(store)
     }
@@ -123,10 +128,12 @@ impl Store {
         if examine(path, BUSY).await? == 0 {
             return Err(StoreError::Missing { path: path.to_owned() });
         }
-        Store::connect(path, file, BUSY).await
+        Store::connect(path, file, BUSY, SQLITES_OWN).await
     }
 
     /// Opens an existing one for the daemon: takes the lock, then brings the schema up to date.
+    /// No commit of it moves pages from the WAL into the database; that is left to
+    /// [`Store::checkpoint`] and [`Store::checkpoint_beside`].
     ///
     /// # Errors
     /// As [`Store::open`], and when another daemon has it.
@@ -136,7 +143,7 @@ impl Store {
         if examine(path, busy).await? == 0 {
             return Err(StoreError::Missing { path: path.to_owned() });
         }
-        let store = Store::connect(path, file, busy).await?;
+        let store = Store::connect(path, file, busy, NEVER).await?;
         store.migrate().await?;
         Ok(store)
     }
@@ -166,7 +173,12 @@ impl Store {
         self.file.is_shared()
     }
 
-    async fn connect(path: &Path, file: DatabaseFile, busy: Duration) -> Result<Store, StoreError> {
+    async fn connect(
+        path: &Path,
+        file: DatabaseFile,
+        busy: Duration,
+        checkpoint_after: &'static str,
+    ) -> Result<Store, StoreError> {
         let writable = rustix::fs::access(path, rustix::fs::Access::WRITE_OK).is_ok();
         let base = SqliteConnectOptions::new()
             .filename(literal(path))
@@ -184,7 +196,8 @@ impl Store {
         let writer = base
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            .pragma("journal_size_limit", WAL_SIZE_LIMIT);
+            .pragma("journal_size_limit", WAL_SIZE_LIMIT)
+            .pragma("wal_autocheckpoint", checkpoint_after);
         let pool = |most: u32| {
             SqlitePoolOptions::new()
                 .max_connections(most)

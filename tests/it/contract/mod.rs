@@ -4,6 +4,7 @@ mod admission;
 mod backlog;
 mod editing;
 mod epochs;
+mod glance;
 mod importing;
 mod opening;
 mod queue;
