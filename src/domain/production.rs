@@ -144,13 +144,14 @@ impl Flow {
     /// What it takes by each of the moments ahead.
     pub fn outlook(&self, now: Timestamp) -> Outlook {
         let there = self.produced(now);
-        let from = there / self.max_tokens;
+        let rest = self.prospect.shape.rest(there / self.max_tokens);
+        let untaken = (there - real(self.taken)).max(0.0);
         let mut outlook = Outlook::default();
         for (at, ahead) in AHEAD.into_iter().enumerate() {
             let to = (there + self.writes(now, ahead)) / self.max_tokens;
-            let more = self.max_tokens * self.prospect.shape.between(from, to);
-            outlook.written.0[at] = more + (there - real(self.taken)).max(0.0);
-            outlook.finished.0[at] = self.max_tokens * self.prospect.shape.ended(from, to);
+            let (more, whole) = rest.until(to);
+            outlook.written.0[at] = self.max_tokens * more + untaken;
+            outlook.finished.0[at] = self.max_tokens * whole;
         }
         outlook
     }
@@ -257,6 +258,8 @@ pub struct Production {
     advanced_at: Option<Timestamp>,
     /// Whether nothing can have come to light since.
     looked: bool,
+    /// When it last looked ahead, unless something has changed since.
+    foreseen_at: Option<Timestamp>,
 }
 
 impl Production {
@@ -269,6 +272,7 @@ impl Production {
         }
         if let Some(before) = self.flows.insert(job, flow) {
             self.sums = self.sums.minus(Sums::of(&before));
+            self.foreseen_at = None;
         }
     }
 
@@ -276,6 +280,7 @@ impl Production {
     pub fn end(&mut self, job: JobId) -> i64 {
         let Some(flow) = self.flows.remove(&job) else { return 0 };
         self.sums = self.sums.minus(Sums::of(&flow));
+        self.foreseen_at = None;
         flow.taken
     }
 
@@ -289,6 +294,7 @@ impl Production {
     ) {
         if let Some(flow) = self.flows.get_mut(&job) {
             self.looked = false;
+            self.foreseen_at = None;
             flow.first_token_at = Some(progress.first_token_at);
             if let Some(tokens) = pace(&flow.model).tokens_in(progress.bytes) {
                 flow.seen = Some((tokens.min(flow.max_tokens), now));
@@ -321,8 +327,13 @@ impl Production {
         spread(written, now)
     }
 
-    /// Looks ahead with what is known now.
+    /// Looks ahead with what is known now; not twice for the same moment, unless a call has ended
+    /// in between (which is when something is learned) or was seen.
     pub fn foresee(&mut self, now: Timestamp, prospect: impl Fn(&Arc<str>, &Arc<str>) -> Prospect) {
+        if self.foreseen_at == Some(now) {
+            return;
+        }
+        self.foreseen_at = Some(now);
         self.outlook = Outlook::default();
         self.sums = Sums::default();
         self.looked = false;

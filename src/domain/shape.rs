@@ -99,34 +99,18 @@ impl Shape {
         self.area[BINS]
     }
 
-    /// How much is to be expected between `from`, which was reached, and `to`.
-    pub fn between(&self, from: f64, to: f64) -> f64 {
-        if to <= from {
-            return 0.0;
-        }
+    /// What is still to come of an answer that has reached `from`.
+    pub fn rest(&self, from: f64) -> Rest<'_> {
         let (survives, before) = self.at(from);
-        // Longer than all that were seen: it may go on to the end.
-        if survives <= 1e-9 {
-            return (to.min(1.0) - from).max(0.0);
-        }
-        let (_, until) = self.at(to);
-        ((until - before) / survives).max(0.0)
-    }
-
-    /// The same of those alone that end before `to`: what is whole by then.
-    pub fn ended(&self, from: f64, to: f64) -> f64 {
-        let (survives, before) = self.at(from);
-        if to >= 1.0 || survives <= 1e-9 {
-            let whole = if to >= 1.0 { self.between(from, 1.0) + from } else { 0.0 };
-            return whole;
-        }
-        let (goes_on, until) = self.at(to);
-        (from + ((until - before) - to * goes_on) / survives).max(0.0)
+        Rest { shape: self, from, survives, before }
     }
 
     /// Survival and area at a length.
     fn at(&self, ratio: f64) -> (f64, f64) {
-        let ratio = ratio.clamp(0.0, 1.0);
+        if ratio >= 1.0 {
+            return (self.survival[BINS], self.area[BINS]);
+        }
+        let ratio = ratio.max(0.0);
         #[expect(
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,
@@ -139,6 +123,33 @@ impl Shape {
         let survival = self.survival[bin] + (self.survival[bin + 1] - self.survival[bin]) * part;
         let area = self.area[bin] + (ratio - low) * (self.survival[bin] + survival) / 2.0;
         (survival, area)
+    }
+}
+
+/// An answer that has reached some length.
+#[derive(Clone, Copy, Debug)]
+pub struct Rest<'a> {
+    shape: &'a Shape,
+    from: f64,
+    survives: f64,
+    before: f64,
+}
+
+impl Rest<'_> {
+    /// How much is to be expected until `to`; and of those answers alone that end before it, whole.
+    pub fn until(&self, to: f64) -> (f64, f64) {
+        let Rest { from, survives, before, .. } = *self;
+        // Longer than all that were seen: it may go on to the end.
+        if survives <= 1e-9 {
+            let more = (to.min(1.0) - from).max(0.0);
+            return (more, if to >= 1.0 { more + from } else { 0.0 });
+        }
+        let (goes_on, until) = self.shape.at(to);
+        let more = if to <= from { 0.0 } else { ((until - before) / survives).max(0.0) };
+        if to >= 1.0 {
+            return (more, more + from);
+        }
+        (more, (from + ((until - before) - to * goes_on) / survives).max(0.0))
     }
 }
 
@@ -168,7 +179,7 @@ mod tests {
     fn nothing_seen_means_all_of_it() {
         let shape = Shape::of(&Lengths::default(), &Shape::whole());
         assert!(near(shape.mean(), 1.0));
-        assert!(near(shape.between(0.25, 0.75), 0.5));
+        assert!(near(shape.rest(0.25).until(0.75).0, 0.5));
     }
 
     #[test]
@@ -184,9 +195,9 @@ mod tests {
     fn what_is_still_to_come_depends_on_what_is_there() {
         let shape = uniform();
         // Of those that reach a half, the rest is a quarter on average.
-        assert!(near(shape.between(0.5, 1.0), 0.25));
-        assert!(near(shape.between(0.0, 1.0), 0.5));
-        assert!(shape.between(0.5, 0.6) < 0.1);
+        assert!(near(shape.rest(0.5).until(1.0).0, 0.25));
+        assert!(near(shape.rest(0.0).until(1.0).0, 0.5));
+        assert!(shape.rest(0.5).until(0.6).0 < 0.1);
     }
 
     #[test]
@@ -194,7 +205,7 @@ mod tests {
         let mut lengths = Lengths::default();
         (0..100_000).for_each(|_| lengths.add(0.1));
         let shape = Shape::of(&lengths, &Shape::of(&lengths, &Shape::whole()));
-        assert!(shape.between(0.5, 0.6) > 0.09);
+        assert!(shape.rest(0.5).until(0.6).0 > 0.09);
     }
 
     #[test]

@@ -44,15 +44,19 @@ pub(super) async fn exchange(
         return settle(context, books, finished, done).await;
     }
     let closing = Closing::of(context, books, finished, now);
-    let chosen = choose(books, &closing, free_permits, done);
+    let Choice { jobs: chosen, planned } = choose(books, &closing, free_permits, done);
     if chosen.is_empty() && closing.finished.is_empty() {
         return Ok(());
     }
     let written = context
         .store
         .settle_and_admit(now, context.epoch, &closing.endings, &chosen, |fresh| {
-            let fresh: HashSet<JobId> = fresh.iter().map(|one| one.id).collect();
-            decide(books, &closing, &fresh, &chosen, free_permits)
+            let planned = planned.filter(|_| fresh.len() == chosen.len());
+            let planned = planned.unwrap_or_else(|| {
+                let fresh: HashSet<JobId> = fresh.iter().map(|one| one.id).collect();
+                plan_anew(books, &closing, &fresh, &chosen, free_permits)
+            });
+            decide(books, &closing, planned)
         })
         .await;
     match written {
@@ -70,16 +74,25 @@ pub(super) async fn exchange(
     }
 }
 
+/// What is to start, and the plan that says so, while nothing is in the way of all of it.
+struct Choice {
+    jobs: Vec<JobId>,
+    planned: Option<Planned>,
+}
+
+/// A plan, and ledger and shares as it leaves them.
+struct Planned {
+    plan: Plan,
+    ledger: Ledger,
+    shares: Shares,
+}
+
 /// What is to start, by a plan over everything in sight.
-fn choose(
-    books: &mut Books,
-    closing: &Closing,
-    free_permits: usize,
-    done: &mut Done,
-) -> Vec<JobId> {
+fn choose(books: &mut Books, closing: &Closing, free_permits: usize, done: &mut Done) -> Choice {
     let now = closing.now;
     let candidates = books.window.candidates();
-    let (outline, _, _) = planned(closing, &candidates, free_permits, books.window.is_whole());
+    let planned = planned(closing, &candidates, free_permits, books.window.is_whole());
+    let outline = &planned.plan;
     books.window.note(&outline.waits, now);
     done.held_back.clone_from(&outline.held_back);
     done.first_held = outline.first_held;
@@ -94,21 +107,22 @@ fn choose(
             let most = shares.policy(queue).max_in_flight;
             most.is_none_or(|most| shares.in_flight(queue) < most)
         };
-        let (more, at) = books.window.look_further(&outline, has_room, now);
+        let (more, at) = books.window.look_further(outline, has_room, now);
         books.stale |= more;
         done.wake_at = [done.wake_at, at].into_iter().flatten().min();
     }
     let starts = outline.starts.iter().map(|start| start.job);
-    let mut chosen: Vec<JobId> = starts.chain(outline.unbounded.iter().copied()).collect();
-    if chosen.is_empty() {
+    let mut jobs: Vec<JobId> = starts.chain(outline.unbounded.iter().copied()).collect();
+    if jobs.is_empty() {
         // Nothing in sight can start: look at what lies beyond, the next time.
         books.stale |= books.window.has_more();
     }
-    if chosen.len() > STARTS_MAX {
-        chosen.truncate(STARTS_MAX);
+    if jobs.len() > STARTS_MAX {
+        jobs.truncate(STARTS_MAX);
         done.wake_at = Some(now);
+        return Choice { jobs, planned: None };
     }
-    chosen
+    Choice { jobs, planned: Some(planned) }
 }
 
 /// A plan for when these calls have ended, and ledger and shares as it leaves them.
@@ -117,7 +131,7 @@ fn planned(
     candidates: &[Candidate],
     free_permits: usize,
     whole: bool,
-) -> (Plan, Ledger, Shares) {
+) -> Planned {
     let (mut ledger, mut shares) = (closing.ledger.clone(), closing.shares.clone());
     let situation = Situation {
         now: closing.now,
@@ -127,7 +141,7 @@ fn planned(
         whole,
     };
     let plan = plan(situation, candidates);
-    (plan, ledger, shares)
+    Planned { plan, ledger, shares }
 }
 
 /// The leases are committed.
@@ -155,19 +169,24 @@ fn started(
     }
 }
 
-/// The decision inside the transaction: the same plan over those that are still ready.
-fn decide(
+/// The same plan over those alone that are still ready.
+fn plan_anew(
     books: &Books,
     closing: &Closing,
     fresh: &HashSet<JobId>,
     chosen: &[JobId],
     free_permits: usize,
-) -> (Admission, (Ledger, Shares)) {
+) -> Planned {
     let still = chosen.iter().filter(|job| fresh.contains(job));
     let ready: Vec<&Ready> = still.filter_map(|job| books.window.get(*job)).collect();
     let candidates: Vec<_> = ready.iter().map(|ready| ready.candidate.clone()).collect();
     // They are few now, and not all that is ready: their order was decided before.
-    let (plan, ledger, shares) = planned(closing, &candidates, free_permits, false);
+    planned(closing, &candidates, free_permits, false)
+}
+
+/// The decision inside the transaction, as rows.
+fn decide(books: &Books, closing: &Closing, planned: Planned) -> (Admission, (Ledger, Shares)) {
+    let Planned { plan, ledger, shares } = planned;
     let starts = plan.starts.iter().map(|start| {
         let ready = books.window.get(start.job);
         NewAttempt {

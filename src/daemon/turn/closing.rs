@@ -54,6 +54,8 @@ impl Closing {
             shares.end(&call.queue, &call.pool, expected, actual);
             endings.push(ending);
         }
+        // Plans are made on copies: each would look anew.
+        ledger.foresee(now);
         let gates = gates::changes(&books.ledger, &ledger);
         Closing { finished, endings, ledger, shares, now, gates }
     }
