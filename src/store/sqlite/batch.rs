@@ -21,6 +21,7 @@ pub(super) struct Batch {
 pub(super) enum Parameter {
     Integer(i64),
     Text(String),
+    Bytes(Vec<u8>),
 }
 
 impl From<i64> for Parameter {
@@ -32,6 +33,12 @@ impl From<i64> for Parameter {
 impl From<String> for Parameter {
     fn from(value: String) -> Parameter {
         Parameter::Text(value)
+    }
+}
+
+impl From<Vec<u8>> for Parameter {
+    fn from(value: Vec<u8>) -> Parameter {
+        Parameter::Bytes(value)
     }
 }
 
@@ -51,8 +58,9 @@ impl Batch {
             let added = match parameter {
                 Parameter::Integer(value) => self.arguments.add(value),
                 Parameter::Text(value) => self.arguments.add(value),
+                Parameter::Bytes(value) => self.arguments.add(value),
             };
-            debug_assert!(added.is_ok(), "integers and text can always be bound");
+            debug_assert!(added.is_ok(), "numbers, text and bytes can always be bound");
         }
         self.doing.push(doing);
         self.doing.len() - 1

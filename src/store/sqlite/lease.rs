@@ -4,14 +4,16 @@
 
 use super::Store;
 use super::batch::Batch;
+use super::columns::columns;
 use super::ledger::add_snapshots;
 use super::queue::{end_without_call, ids};
-use super::settle::{add_finish, open};
+use super::settle::{add_finish, open, rows};
 use crate::domain::job::{AttemptId, Epoch, JobId};
+use crate::domain::limit::OutputMode;
+use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
 use crate::store::error::{Doing, StoreError};
 use crate::store::rows::{Ending, Fresh, Lease, NewAttempt, Settled, Snapshots, Unfit};
-use serde_json::json;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 use std::collections::HashMap;
@@ -28,15 +30,17 @@ WHERE s.state = 'queued' AND s.next_attempt_at IS NULL AND s.cancel_requested = 
   AND ?3 = (SELECT max(epoch) FROM daemons)";
 
 pub(super) const RESERVE: &str = "-- reserve
-WITH v AS MATERIALIZED (SELECT value AS row FROM jsonb_each(?1))
+WITH rows AS MATERIALIZED (SELECT value AS row FROM jsonb_each(?1)),
+v (job, pool, model, mode, bytes, at, requests, input, output, worst_input, worst_output, nanousd,
+  reason)
+AS (SELECT row ->> 0, row ->> 1, row ->> 2, row ->> 3, row ->> 4, row ->> 5, row ->> 6, row ->> 7,
+  row ->> 8, row ->> 9, row ->> 10, row ->> 11, row ->> 12 FROM rows)
 INSERT INTO attempts (job_id, number, epoch, queue, batch, pool, model, output_mode, body_bytes,
   reserved_at, reserved_requests, reserved_input_tokens, reserved_output_tokens,
   worst_input_tokens, worst_output_tokens, worst_nanousd, wait_reason)
-SELECT s.id, s.attempts + 1, ?2, s.queue, s.batch, v.row ->> 'pool', v.row ->> 'model',
-  v.row ->> 'mode', v.row ->> 'bytes', v.row ->> 'at', v.row ->> 'requests',
-  v.row ->> 'input', v.row ->> 'output', v.row ->> 'worst_input', v.row ->> 'worst_output',
-  v.row ->> 'nanousd', v.row ->> 'reason'
-FROM v CROSS JOIN job_state AS s ON s.id = (v.row ->> 'job')
+SELECT s.id, s.attempts + 1, ?2, s.queue, s.batch, v.pool, v.model, v.mode, v.bytes, v.at,
+  v.requests, v.input, v.output, v.worst_input, v.worst_output, v.nanousd, v.reason
+FROM v CROSS JOIN job_state AS s ON s.id = v.job
 WHERE s.state = 'queued'
 RETURNING id, job_id";
 
@@ -123,7 +127,8 @@ fn add_starts(batch: &mut Batch, starts: &[NewAttempt], epoch: Epoch) -> Option<
         return None;
     }
     let jobs: Vec<JobId> = starts.iter().map(|start| start.job).collect();
-    let parameters = [starts_json(starts).into(), epoch.0.into()];
+    let attempts: Vec<StartRow> = starts.iter().map(StartRow::of).collect();
+    let parameters = [rows(&attempts).into(), epoch.0.into()];
     let reserved = batch.add("write reservations", RESERVE, parameters);
     batch.add("write leases", LEASE, [ids(&jobs).into(), epoch.0.into()]);
     Some(reserved)
@@ -136,8 +141,7 @@ fn leases(
     attempts: &[SqliteRow],
     epoch: Epoch,
 ) -> Vec<Lease> {
-    let attempts: HashMap<i64, i64> =
-        attempts.iter().map(|row| (row.get("job_id"), row.get("id"))).collect();
+    let attempts: HashMap<i64, i64> = attempts.iter().map(|row| (row.get(1), row.get(0))).collect();
     let before: HashMap<JobId, &Fresh> = fresh.iter().map(|one| (one.id, one)).collect();
     let leases = starts.into_iter().filter_map(|start| {
         Some(Lease {
@@ -153,39 +157,60 @@ fn leases(
 }
 
 pub(super) fn fresh(row: &SqliteRow) -> Fresh {
-    let count = |name: &str| u32::try_from(row.get::<i64, _>(name)).unwrap_or(u32::MAX);
-    Fresh {
-        id: JobId(row.get("id")),
-        attempts: count("attempts"),
-        counted_attempts: count("counted_attempts"),
+    let count = |at: usize| u32::try_from(row.get::<i64, _>(at)).unwrap_or(u32::MAX);
+    Fresh { id: JobId(row.get(0)), attempts: count(1), counted_attempts: count(2) }
+}
+
+columns! {
+    /// What [`RESERVE`] reads.
+    struct StartRow<'a> {
+        job: i64,
+        pool: &'a str,
+        model: &'a str,
+        mode: &'static str,
+        bytes: i64,
+        at: i64,
+        requests: i64,
+        input: i64,
+        output: i64,
+        worst_input: i64,
+        worst_output: i64,
+        nanousd: Option<i64>,
+        reason: Option<&'static str>,
     }
 }
 
-fn starts_json(starts: &[NewAttempt]) -> String {
-    let rows: Vec<_> = starts
-        .iter()
-        .map(|start| {
-            let call = &start.reservation;
-            let mode = match call.mode {
-                crate::domain::limit::OutputMode::Realtime => "realtime",
-                crate::domain::limit::OutputMode::Reserve => "reserve",
-            };
-            json!({
-                "job": start.job.0,
-                "pool": &*call.pool.0,
-                "model": &*call.model,
-                "mode": mode,
-                "bytes": start.body_bytes,
-                "at": call.reserved_at.0,
-                "requests": call.expected.requests,
-                "input": call.expected.input_tokens,
-                "output": call.expected.output_tokens,
-                "worst_input": call.worst.input_tokens,
-                "worst_output": call.worst.output_tokens,
-                "nanousd": call.worst.nanousd,
-                "reason": start.wait_reason.map(crate::domain::reason::Reason::as_str),
-            })
-        })
-        .collect();
-    serde_json::Value::Array(rows).to_string()
+impl StartRow<'_> {
+    fn of(start: &NewAttempt) -> StartRow<'_> {
+        let call = &start.reservation;
+        StartRow {
+            job: start.job.0,
+            pool: &call.pool.0,
+            model: &call.model,
+            mode: match call.mode {
+                OutputMode::Realtime => "realtime",
+                OutputMode::Reserve => "reserve",
+            },
+            bytes: start.body_bytes,
+            at: call.reserved_at.0,
+            requests: call.expected.requests,
+            input: call.expected.input_tokens,
+            output: call.expected.output_tokens,
+            worst_input: call.worst.input_tokens,
+            worst_output: call.worst.output_tokens,
+            nanousd: call.worst.nanousd,
+            reason: start.wait_reason.map(Reason::as_str),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::columns::are_read;
+    use super::*;
+
+    #[test]
+    fn rows_are_read_in_the_order_in_which_they_are_written() {
+        assert!(are_read(StartRow::NAMES, RESERVE));
+    }
 }

@@ -2,6 +2,7 @@
 
 mod backlog;
 mod batch;
+mod columns;
 mod daemons;
 mod edit;
 mod glance;

@@ -61,7 +61,7 @@ FROM (
 ) AS head JOIN jobs AS j ON j.id = head.id
 ORDER BY head.priority DESC, head.id";
 
-/// As bytes: one row that is not UTF-8 must fail alone.
+/// As bytes: one row that is not UTF-8 must fail alone. Its columns are read by their place.
 pub(super) const BODIES: &str = "-- bodies
 SELECT j.id, s.queue, s.priority, CAST(j.prompt AS BLOB) AS prompt,
   CAST(j.request AS BLOB) AS request, CAST(j.system AS BLOB) AS system,
@@ -372,21 +372,19 @@ pub(super) fn ids(jobs: &[JobId]) -> String {
 }
 
 fn head(row: &SqliteRow) -> Head {
-    Head { id: JobId(row.get("id")), priority: row.get("priority"), bytes: row.get("bytes") }
+    Head { id: JobId(row.get(0)), priority: row.get(1), bytes: row.get(2) }
 }
 
 fn job_row(row: &SqliteRow) -> JobRow {
     JobRow {
-        id: JobId(row.get("id")),
-        queue: Arc::from(row.get::<String, _>("queue")),
-        priority: row.get("priority"),
-        prompt: row.get("prompt"),
-        request: row.get("request"),
-        system: row.get("system"),
-        model: row.get("model"),
-        max_tokens: row.get("max_tokens"),
-        max_attempts: row
-            .get::<Option<i64>, _>("max_attempts")
-            .and_then(|most| u32::try_from(most).ok()),
+        id: JobId(row.get(0)),
+        queue: Arc::from(row.get::<&str, _>(1)),
+        priority: row.get(2),
+        prompt: row.get(3),
+        request: row.get(4),
+        system: row.get(5),
+        model: row.get(6),
+        max_tokens: row.get(7),
+        max_attempts: row.get::<Option<i64>, _>(8).and_then(|most| u32::try_from(most).ok()),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Store;
 use super::batch::Batch;
+use super::columns::columns;
 use super::lease::{STILL_READY, fresh};
 use super::ledger::add_snapshots;
 use super::queue::ids;
@@ -16,30 +17,31 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 use std::collections::{HashMap, HashSet};
 
-/// Bytes of an answer up to which it is written together with others.
-const SHORT_ANSWER: usize = 16_384;
-
 /// Guarded by attempt, epoch and not being settled: the lease must be shown to write.
 ///
-/// `MATERIALIZED`, here and below: each use of a row's `value` would write it out anew.
+/// Rows are arrays, here and below: to find a value by its name takes twice as long. And they are
+/// `MATERIALIZED`: each use of a row's `value` would write it out anew.
 pub(super) const SETTLE: &str = "-- settle
-WITH v AS MATERIALIZED (SELECT value AS row FROM jsonb_each(?1))
+WITH rows AS MATERIALIZED (SELECT value AS row FROM jsonb_each(?1)),
+v (attempt, epoch, job, settlement, counted_at, requests, limited_input, limited_output, tokens,
+  nanousd, outcome, http_status, request_id, error_class, error, stop_reason, input_tokens,
+  output_tokens, cache_read_tokens, cache_write_tokens, sent_at, first_byte_at, done_at, headers)
+AS (SELECT row ->> 0, row ->> 1, row ->> 2, row ->> 3, row ->> 4, row ->> 5, row ->> 6, row ->> 7,
+  row ->> 8, row ->> 9, row ->> 10, row ->> 11, row ->> 12, row ->> 13, row ->> 14, row ->> 15,
+  row ->> 16, row ->> 17, row ->> 18, row ->> 19, row ->> 20, row ->> 21, row ->> 22, row ->> 23
+  FROM rows)
 UPDATE attempts SET
-  settlement = v.row ->> 'settlement', settled_at = ?2, counted_at = v.row ->> 'counted_at',
-  settled_requests = v.row ->> 'requests', settled_input_tokens = v.row ->> 'limited_input',
-  settled_output_tokens = v.row ->> 'limited_output', settled_tokens = v.row ->> 'tokens',
-  settled_nanousd = v.row ->> 'nanousd', outcome = v.row ->> 'outcome',
-  http_status = v.row ->> 'http_status', request_id = v.row ->> 'request_id',
-  error_class = v.row ->> 'error_class', error = v.row ->> 'error',
-  stop_reason = v.row ->> 'stop_reason', input_tokens = v.row ->> 'input_tokens',
-  output_tokens = v.row ->> 'output_tokens',
-  cache_read_tokens = v.row ->> 'cache_read_tokens',
-  cache_write_tokens = v.row ->> 'cache_write_tokens', sent_at = v.row ->> 'sent_at',
-  first_byte_at = v.row ->> 'first_byte_at', done_at = v.row ->> 'done_at',
-  headers = v.row ->> 'headers'
+  settlement = v.settlement, settled_at = ?2, counted_at = v.counted_at,
+  settled_requests = v.requests, settled_input_tokens = v.limited_input,
+  settled_output_tokens = v.limited_output, settled_tokens = v.tokens,
+  settled_nanousd = v.nanousd, outcome = v.outcome, http_status = v.http_status,
+  request_id = v.request_id, error_class = v.error_class, error = v.error,
+  stop_reason = v.stop_reason, input_tokens = v.input_tokens, output_tokens = v.output_tokens,
+  cache_read_tokens = v.cache_read_tokens, cache_write_tokens = v.cache_write_tokens,
+  sent_at = v.sent_at, first_byte_at = v.first_byte_at, done_at = v.done_at, headers = v.headers
 FROM v
-WHERE attempts.id = (v.row ->> 'attempt') AND attempts.epoch = (v.row ->> 'epoch')
-  AND attempts.job_id = (v.row ->> 'job') AND attempts.settlement IS NULL
+WHERE attempts.id = v.attempt AND attempts.epoch = v.epoch AND attempts.job_id = v.job
+  AND attempts.settlement IS NULL
 RETURNING attempts.id";
 
 pub(super) const IS_NEWEST: &str = "-- is_newest
@@ -51,16 +53,17 @@ WHERE s.cancel_requested > 0";
 
 /// The `+` keeps the index on `state` out: rows are found by id.
 pub(super) const FINISH: &str = "-- finish
-WITH v AS MATERIALIZED (SELECT value AS row FROM jsonb_each(?1))
+WITH rows AS MATERIALIZED (SELECT value AS row FROM jsonb_each(?1)),
+v (job, attempt, epoch, state, at, counts, seq, finished_at, error_class, error)
+AS (SELECT row ->> 0, row ->> 1, row ->> 2, row ->> 3, row ->> 4, row ->> 5, row ->> 6, row ->> 7,
+  row ->> 8, row ->> 9 FROM rows)
 UPDATE job_state SET
-  state = v.row ->> 'state', epoch = NULL, next_attempt_at = v.row ->> 'at',
-  counted_attempts = counted_attempts + (v.row ->> 'counts'),
-  finished_seq = v.row ->> 'seq', finished_at = v.row ->> 'finished_at',
-  error_class = v.row ->> 'error_class', error = v.row ->> 'error'
+  state = v.state, epoch = NULL, next_attempt_at = v.at,
+  counted_attempts = counted_attempts + v.counts, finished_seq = v.seq,
+  finished_at = v.finished_at, error_class = v.error_class, error = v.error
 FROM v
-WHERE job_state.id = (v.row ->> 'job') AND +job_state.state = 'running'
-  AND job_state.epoch = (v.row ->> 'epoch')
-  AND job_state.attempt_id = (v.row ->> 'attempt')
+WHERE job_state.id = v.job AND +job_state.state = 'running' AND job_state.epoch = v.epoch
+  AND job_state.attempt_id = v.attempt
 RETURNING job_state.id";
 
 /// The last number that was given, and is given anew when a write is rolled back.
@@ -70,19 +73,16 @@ SELECT value FROM sequences WHERE name = 'finished'";
 pub(super) const SET_NUMBER: &str = "-- set_number
 UPDATE sequences SET value = ?1 WHERE name = 'finished'";
 
-pub(super) const KEEP_RESPONSE: &str = "-- keep_response
-INSERT INTO responses (attempt_id, body, text)
-SELECT ?1, ?2, ?3
-WHERE EXISTS (SELECT 1 FROM attempts AS a WHERE a.id = ?1 AND a.epoch = ?4 AND a.job_id = ?5)
-ON CONFLICT (attempt_id) DO NOTHING";
-
-/// Short answers together: each statement is a hand-off to the connection's thread.
+/// The answers lie in `?2`, one behind the other: nothing in them has to be escaped and read again.
 pub(super) const KEEP_RESPONSES: &str = "-- keep_responses
-WITH v AS MATERIALIZED (SELECT value AS row FROM jsonb_each(?1))
+WITH rows AS MATERIALIZED (SELECT value AS row FROM json_each(?1)),
+v (attempt, epoch, job, at, body, text)
+AS (SELECT row ->> 0, row ->> 1, row ->> 2, row ->> 3, row ->> 4, row ->> 5 FROM rows)
 INSERT INTO responses (attempt_id, body, text)
-SELECT v.row ->> 'attempt', v.row ->> 'body', v.row ->> 'text'
-FROM v CROSS JOIN attempts AS a ON a.id = (v.row ->> 'attempt')
-WHERE a.epoch = (v.row ->> 'epoch') AND a.job_id = (v.row ->> 'job')
+SELECT v.attempt, CAST(substr(?2, v.at, v.body) AS TEXT),
+  CAST(substr(?2, v.at + v.body, v.text) AS TEXT)
+FROM v CROSS JOIN attempts AS a ON a.id = v.attempt
+WHERE a.epoch = v.epoch AND a.job_id = v.job
 ON CONFLICT (attempt_id) DO NOTHING";
 
 /// The same number may be another call's in a database that was restored from elsewhere.
@@ -167,7 +167,7 @@ pub(super) async fn open(
     now: Timestamp,
 ) -> Result<Opening, StoreError> {
     let mut batch = Batch::default();
-    add_responses(&mut batch, tx, endings).await?;
+    add_responses(&mut batch, endings);
     let newest = batch.add("look for a newer daemon", IS_NEWEST, [epoch.0.into()]);
     let places = (!endings.is_empty()).then(|| {
         let attempts: Vec<AttemptRow> = endings.iter().map(AttemptRow::of).collect();
@@ -224,34 +224,21 @@ pub(super) struct Moves {
     place: Option<usize>,
 }
 
-/// Keeps the answers, also of calls that somebody has settled before.
-async fn add_responses(
-    batch: &mut Batch,
-    tx: &mut Transaction<'static, Sqlite>,
-    endings: &[Ending],
-) -> Result<(), StoreError> {
-    let mut short: Vec<ResponseRow> = Vec::new();
-    for ending in endings {
-        let Some((body, text)) = &ending.response else { continue };
-        if body.len() + text.len() <= SHORT_ANSWER {
-            let Lease { attempt, epoch, job, .. } = ending.lease;
-            short.push(ResponseRow { attempt: attempt.0, epoch: epoch.0, job: job.0, body, text });
-            continue;
-        }
-        sqlx::query(KEEP_RESPONSE)
-            .bind(ending.lease.attempt.0)
-            .bind(body)
-            .bind(text)
-            .bind(ending.lease.epoch.0)
-            .bind(ending.lease.job.0)
-            .execute(&mut **tx)
-            .await
-            .doing("keep an answer")?;
+/// Adds what keeps the answers, also of calls that somebody has settled before.
+fn add_responses(batch: &mut Batch, endings: &[Ending]) {
+    let given = || endings.iter().filter_map(|ending| Some((ending, ending.response.as_ref()?)));
+    let mut answers: Vec<u8> =
+        Vec::with_capacity(given().map(|(_, (body, text))| body.len() + text.len()).sum());
+    let mut places: Vec<ResponseRow> = Vec::new();
+    for (ending, (body, text)) in given() {
+        let Lease { attempt, epoch, job, .. } = ending.lease;
+        places.push((attempt.0, epoch.0, job.0, answers.len() + 1, body.len(), text.len()));
+        answers.extend_from_slice(body.as_bytes());
+        answers.extend_from_slice(text.as_bytes());
     }
-    if !short.is_empty() {
-        batch.add("keep answers", KEEP_RESPONSES, [rows(&short).into()]);
+    if !places.is_empty() {
+        batch.add("keep answers", KEEP_RESPONSES, [rows(&places).into(), answers.into()]);
     }
-    Ok(())
 }
 
 /// Adds what writes the next states of the jobs, and what their calls cost.
@@ -299,43 +286,38 @@ pub(super) fn rows<T: Serialize>(rows: &[T]) -> String {
     serde_json::to_string(rows).unwrap_or_default()
 }
 
-/// What [`KEEP_RESPONSES`] reads.
-#[derive(Serialize)]
-struct ResponseRow<'a> {
-    attempt: i64,
-    epoch: i64,
-    job: i64,
-    body: &'a str,
-    text: &'a str,
-}
+/// What [`KEEP_RESPONSES`] reads: attempt, epoch and job, where its bytes begin (from 1), how many
+/// are the body, and how many behind them its text.
+type ResponseRow = (i64, i64, i64, usize, usize, usize);
 
-/// What [`SETTLE`] reads.
-#[derive(Serialize)]
-struct AttemptRow<'a> {
-    attempt: i64,
-    epoch: i64,
-    job: i64,
-    settlement: &'static str,
-    counted_at: i64,
-    requests: i64,
-    limited_input: i64,
-    limited_output: i64,
-    tokens: i64,
-    nanousd: Option<i64>,
-    outcome: &'a str,
-    http_status: Option<u16>,
-    request_id: Option<&'a str>,
-    error_class: Option<&'a str>,
-    error: Option<&'a str>,
-    stop_reason: Option<&'a str>,
-    input_tokens: Option<i64>,
-    output_tokens: Option<i64>,
-    cache_read_tokens: Option<i64>,
-    cache_write_tokens: Option<i64>,
-    sent_at: Option<i64>,
-    first_byte_at: Option<i64>,
-    done_at: i64,
-    headers: Option<&'a str>,
+columns! {
+    /// What [`SETTLE`] reads.
+    struct AttemptRow<'a> {
+        attempt: i64,
+        epoch: i64,
+        job: i64,
+        settlement: &'static str,
+        counted_at: i64,
+        requests: i64,
+        limited_input: i64,
+        limited_output: i64,
+        tokens: i64,
+        nanousd: Option<i64>,
+        outcome: &'a str,
+        http_status: Option<u16>,
+        request_id: Option<&'a str>,
+        error_class: Option<&'a str>,
+        error: Option<&'a str>,
+        stop_reason: Option<&'a str>,
+        input_tokens: Option<i64>,
+        output_tokens: Option<i64>,
+        cache_read_tokens: Option<i64>,
+        cache_write_tokens: Option<i64>,
+        sent_at: Option<i64>,
+        first_byte_at: Option<i64>,
+        done_at: i64,
+        headers: Option<&'a str>,
+    }
 }
 
 impl AttemptRow<'_> {
@@ -370,19 +352,20 @@ impl AttemptRow<'_> {
     }
 }
 
-/// What [`FINISH`] reads.
-#[derive(Serialize)]
-struct StateRow<'a> {
-    job: i64,
-    attempt: i64,
-    epoch: i64,
-    state: &'static str,
-    at: Option<i64>,
-    counts: i64,
-    seq: Option<i64>,
-    finished_at: Option<i64>,
-    error_class: Option<&'a str>,
-    error: Option<&'a str>,
+columns! {
+    /// What [`FINISH`] reads.
+    struct StateRow<'a> {
+        job: i64,
+        attempt: i64,
+        epoch: i64,
+        state: &'static str,
+        at: Option<i64>,
+        counts: i64,
+        seq: Option<i64>,
+        finished_at: Option<i64>,
+        error_class: Option<&'a str>,
+        error: Option<&'a str>,
+    }
 }
 
 impl StateRow<'_> {
@@ -405,5 +388,19 @@ impl StateRow<'_> {
             },
             error: next.error.as_deref(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::columns::are_read;
+    use super::*;
+
+    #[test]
+    fn rows_are_read_in_the_order_in_which_they_are_written() {
+        assert!(are_read(AttemptRow::NAMES, SETTLE));
+        assert!(are_read(StateRow::NAMES, FINISH));
+        assert!(are_read(&["attempt", "epoch", "job", "at", "body", "text"], KEEP_RESPONSES));
+        assert!(!are_read(StateRow::NAMES, SETTLE));
     }
 }
