@@ -4,6 +4,7 @@ mod database;
 mod lab;
 pub(crate) mod markdown;
 mod program;
+pub(crate) mod schema;
 mod stand_in;
 mod terminal;
 
@@ -11,6 +12,6 @@ pub(crate) use database::TempDb;
 pub(crate) use lab::{CANARY, Daemon, Lab, Limits, Settings, eventually, pause};
 pub(crate) use program::{
     FlockHolder, NODE_LEAST, Said, claudeq, has, has_node, needs, python, sql, sqlite3,
-    with_claudeq,
+    updates_golden, with_claudeq,
 };
 pub(crate) use terminal::Terminal;

@@ -107,6 +107,11 @@ pub(crate) fn has(program: &str) -> bool {
     found
 }
 
+/// Whether golden files are to be written anew before they are compared.
+pub(crate) fn updates_golden() -> bool {
+    std::env::var("CLAUDEQ_UPDATE_GOLDEN").is_ok_and(|value| value == "1")
+}
+
 /// Node has `node:sqlite` without a flag from this on.
 pub(crate) const NODE_LEAST: (u32, u32) = (22, 5);
 
