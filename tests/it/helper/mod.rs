@@ -12,6 +12,6 @@ pub(crate) use database::TempDb;
 pub(crate) use lab::{CANARY, Daemon, Lab, Limits, Settings, eventually, pause};
 pub(crate) use program::{
     FlockHolder, NODE_LEAST, Said, claudeq, has, has_node, needs, python, sql, sqlite3,
-    updates_golden, with_claudeq,
+    tools_are_required, updates_golden, with_claudeq, with_tools,
 };
 pub(crate) use terminal::Terminal;
