@@ -163,13 +163,15 @@ CREATE TABLE jobs (
     + CAST(substr(strftime('%f', 'now'), 4, 3) AS INTEGER)),
   cancel_requested INTEGER NOT NULL DEFAULT 0,
   UNIQUE (queue, key),
-  -- The second line of defence; the sentences are in the triggers.
+  -- The second line of defence; the sentences are in the triggers. Older SQLite looks here before
+  -- it makes the text '5' the number 5, and typeof would refuse what PHP and Perl bind; a
+  -- comparison takes both. (An integer is one that a cast leaves as it is.)
   CHECK ((prompt IS NULL) <> (request IS NULL)),
-  CHECK (typeof(priority) = 'integer' AND priority BETWEEN -100 AND 100),
-  CHECK (typeof(max_tokens) IN ('null', 'integer')),
-  CHECK (typeof(run_at) IN ('null', 'integer')),
-  CHECK (typeof(expires_at) IN ('null', 'integer')),
-  CHECK (typeof(max_attempts) IN ('null', 'integer')),
+  CHECK (priority = CAST(priority AS INTEGER) AND priority BETWEEN -100 AND 100),
+  CHECK (max_tokens = CAST(max_tokens AS INTEGER)),
+  CHECK (run_at = CAST(run_at AS INTEGER)),
+  CHECK (expires_at = CAST(expires_at AS INTEGER)),
+  CHECK (max_attempts = CAST(max_attempts AS INTEGER)),
   CHECK (cancel_requested = 0 OR cancel_requested = 1 OR cancel_requested = 2)
 );
 
@@ -487,7 +489,7 @@ END;
 
 -- rows that are there from the beginning
 
-INSERT INTO _sqlx_migrations (version, description, installed_on, success, checksum, execution_time) VALUES (1, 'contract', '2026-11-24 00:00:00', 1, X'C41145ACB2EE3EC77C946276E1533A766823DB426BDD8F29E8F8B017E347A1D999761AE202A9F209C80E4A94743D7C03', 0);
+INSERT INTO _sqlx_migrations (version, description, installed_on, success, checksum, execution_time) VALUES (1, 'contract', '2026-11-24 00:00:00', 1, X'B436E7D5E5756E9C578CA17211E2DDB07938356471304914A9374C8A226E5EEA12F7EFB952026BF7D68C86EDAE86C4CA', 0);
 INSERT INTO finished_counts (state, jobs) VALUES ('cancelled', 0);
 INSERT INTO finished_counts (state, jobs) VALUES ('failed', 0);
 INSERT INTO finished_counts (state, jobs) VALUES ('succeeded', 0);

@@ -71,7 +71,12 @@ pub(crate) fn sqlite3(database: &Path, script: &str) -> Said {
     if !has("sqlite3") {
         return super::stand_in::run(database, script);
     }
-    let mut command = Command::new("sqlite3");
+    sqlite3_of(Path::new("sqlite3"), database, script)
+}
+
+/// As [`sqlite3`], through another shell.
+pub(crate) fn sqlite3_of(program: &Path, database: &Path, script: &str) -> Said {
+    let mut command = Command::new(program);
     command.args(["-batch", "-init", "/dev/null", "-cmd", ".timeout 5000"]).arg(database);
     run(command, script)
 }

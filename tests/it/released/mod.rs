@@ -110,6 +110,9 @@ fn a_daemon_brings_it_up_to_date_and_goes_on() {
             ["1 unknown assumed_spent", "2 succeeded actual"],
             "{version}"
         );
+        let summed = "SELECT (SELECT sum(calls) FROM spending)
+            = (SELECT count(*) FROM attempts WHERE settlement IS NOT NULL)";
+        assert_eq!(lab.number(summed), 1, "{version}");
         let new = TempDb::create_now();
         let (found, wanted) = (schema_of(lab.database()), schema_of(new.path()));
         assert_eq!(found, wanted, "{version}: it is now like a new one");

@@ -4,6 +4,7 @@
 mod golden;
 mod guards;
 mod inserts;
+mod old;
 mod portable;
 mod python;
 mod refusals;
