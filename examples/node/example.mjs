@@ -7,14 +7,25 @@ const db = new DatabaseSync(process.argv[2] ?? "queue.db");
 db.exec("PRAGMA busy_timeout = 5000; PRAGMA wal_autocheckpoint = 0");
 const batch = `node-${Date.now()}-${process.pid}`;
 
+function transaction(work) {
+  db.exec("BEGIN IMMEDIATE");
+  try {
+    work();
+    db.exec("COMMIT");
+  } catch (error) {
+    db.exec("ROLLBACK");
+    throw error;
+  }
+}
+
 function insert() {
   const one = db.prepare("INSERT INTO jobs (prompt, batch, max_tokens) VALUES (?, ?, 100)");
   console.log(`inserted job ${one.run("What's up?", batch).lastInsertRowid}`);
 
   const cities = ["Oslo", "Lima", "Hanoi"];
-  db.exec("BEGIN IMMEDIATE");
-  for (const city of cities) one.run(`Say hello to ${city}`, batch);
-  db.exec("COMMIT");
+  transaction(() => {
+    for (const city of cities) one.run(`Say hello to ${city}`, batch);
+  });
   console.log(`inserted ${cities.length} jobs in one transaction`);
 
   const keyed = db.prepare(

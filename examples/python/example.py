@@ -19,9 +19,9 @@ def insert(db, batch):
     print("inserted job", one.lastrowid)
 
     many = [("Say hello to " + city, batch) for city in ("Oslo", "Lima", "Hanoi")]
-    db.execute("BEGIN IMMEDIATE")
-    db.executemany(insert_one, many)
-    db.execute("COMMIT")
+    with db:  # commits, or rolls back when an exception leaves it
+        db.execute("BEGIN IMMEDIATE")
+        db.executemany(insert_one, many)
     print("inserted", len(many), "jobs in one transaction")
 
     for _ in range(2):

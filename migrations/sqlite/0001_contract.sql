@@ -38,13 +38,15 @@ CREATE TABLE jobs (
     + CAST(substr(strftime('%f', 'now'), 4, 3) AS INTEGER)),
   cancel_requested INTEGER NOT NULL DEFAULT 0,
   UNIQUE (queue, key),
-  -- The second line of defence; the sentences are in the triggers.
+  -- The second line of defence; the sentences are in the triggers. Older SQLite looks here before
+  -- it makes the text '5' the number 5, and typeof would refuse what PHP and Perl bind; a
+  -- comparison takes both. (An integer is one that a cast leaves as it is.)
   CHECK ((prompt IS NULL) <> (request IS NULL)),
-  CHECK (typeof(priority) = 'integer' AND priority BETWEEN -100 AND 100),
-  CHECK (typeof(max_tokens) IN ('null', 'integer')),
-  CHECK (typeof(run_at) IN ('null', 'integer')),
-  CHECK (typeof(expires_at) IN ('null', 'integer')),
-  CHECK (typeof(max_attempts) IN ('null', 'integer')),
+  CHECK (priority = CAST(priority AS INTEGER) AND priority BETWEEN -100 AND 100),
+  CHECK (max_tokens = CAST(max_tokens AS INTEGER)),
+  CHECK (run_at = CAST(run_at AS INTEGER)),
+  CHECK (expires_at = CAST(expires_at AS INTEGER)),
+  CHECK (max_attempts = CAST(max_attempts AS INTEGER)),
   CHECK (cancel_requested = 0 OR cancel_requested = 1 OR cancel_requested = 2)
 );
 

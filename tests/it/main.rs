@@ -13,6 +13,7 @@ mod helper;
 mod house;
 mod ledger;
 mod readme;
+mod released;
 mod schema_api;
 mod simulation;
 

@@ -1,12 +1,13 @@
 //! docs/contract.md against the schema: every column, every refusal, every state.
 
-use super::CONTRACT;
+use super::{CHANGELOG, CONTRACT};
 use crate::helper::markdown::{block, code, rows, section};
 use crate::helper::{Lab, Settings, TempDb, eventually, needs, sql};
 use claudeq::domain::job::{JobEvent, JobState};
 use claudeq::simulator;
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 const SCHEMA: &str = include_str!("../../../migrations/sqlite/0001_contract.sql");
@@ -116,6 +117,85 @@ fn states_and_what_follows_them() {
     assert_eq!(described, possible);
 }
 
+/// Words in small letters between quotes, within one function or `impl` of a source file.
+fn words(file: &str, begin: &str) -> BTreeSet<String> {
+    let source = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file));
+    let source = source.unwrap_or_else(|error| panic!("{file}: {error}"));
+    let (_, rest) = source.split_once(begin).unwrap_or_else(|| panic!("{file}: {begin}"));
+    let end = if begin.starts_with("impl") { "\n}\n" } else { "\n    }\n" };
+    let body = rest.split(end).next().unwrap_or_default();
+    let is_word = |text: &&str| text.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    body.split('"').skip(1).step_by(2).filter(is_word).map(str::to_owned).collect()
+}
+
+/// Columns whose words come from one place: table, column, file, its begin, further words.
+const WORDS: &[(&str, &str, &str, &str, &[&str])] = &[
+    ("attempts", "outcome", "src/domain/attempt.rs", "fn word(", &[]),
+    ("attempts", "settlement", "src/domain/reservation.rs", "impl SettlementKind {", &[]),
+    ("attempts", "wait_reason", "src/domain/reason.rs", "pub fn as_str(", &[]),
+    ("gates", "reason", "src/domain/gate.rs", "pub fn as_str(", &[]),
+    ("limits_now", "dimension", "src/domain/limit.rs", "impl Dimension {", &["starts"]),
+    ("limits_now", "per", "src/domain/limit.rs", "impl Per {", &[]),
+    ("limits_now", "source", "src/domain/limit.rs", "impl LimitSource {", &["learned"]),
+];
+
+#[test]
+fn every_word_of_a_column_is_named() {
+    for (table, column, file, begin, further) in WORDS {
+        let (heading, _) = documented().into_iter().find(|(_, name)| name == table).unwrap();
+        let rows = rows(section(CONTRACT, heading), "column");
+        let row = rows.iter().find(|row| row[0] == format!("`{column}`")).unwrap();
+        let said: BTreeSet<String> = code(&row[2]).into_iter().collect();
+        let mut known = words(file, begin);
+        known.extend(further.iter().map(|word| (*word).to_owned()));
+        assert!(known.len() > 2, "{file}: {begin}");
+        let missing: Vec<&String> = known.difference(&said).collect();
+        let invented: Vec<&String> = said.difference(&known).collect();
+        assert!(
+            missing.is_empty() && invented.is_empty(),
+            "{table}.{column}: {missing:?} {invented:?}"
+        );
+    }
+}
+
+/// A class that is given to a failure stands in the table, and none stands there that is not given.
+#[test]
+fn every_class_of_errors_is_named() {
+    let named: BTreeSet<String> =
+        rows(CONTRACT, "class").iter().flat_map(|row| code(&row[0])).collect();
+    let mut given = words("src/claude/error.rs", "fn class(");
+    given.retain(|word| !word.ends_with("_error") || word == "api_error");
+    let mut literals = BTreeSet::new();
+    for folder in ["src/claude", "src/daemon", "src/store"] {
+        for source in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)) {
+            given.extend(source.split("class: \"").skip(1).map(first_word));
+            literals.extend(source.split(['"', '\'']).map(str::to_owned));
+        }
+    }
+    let missing: Vec<&String> = given.difference(&named).collect();
+    assert!(given.len() > 15 && missing.is_empty(), "{missing:?}");
+    let invented: Vec<&String> = named.difference(&literals).collect();
+    assert!(invented.is_empty(), "{invented:?}");
+}
+
+fn first_word(text: &str) -> String {
+    text.split('"').next().unwrap_or_default().to_owned()
+}
+
+/// The text of every source file below a folder, those of tests left out.
+fn sources(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).expect("the folder is there") {
+        let path = entry.expect("it can be listed").path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if !path.to_string_lossy().ends_with("tests.rs") {
+            found.push(std::fs::read_to_string(&path).expect("a source file is UTF-8"));
+        }
+    }
+    found
+}
+
 #[test]
 fn the_marks_of_the_file() {
     let db = TempDb::create_now();
@@ -125,6 +205,8 @@ fn the_marks_of_the_file() {
     assert!(part.contains(&format!("({id}, \"claq\")")), "{marks}");
     assert!(part.contains(&format!("{:#x}", id.parse::<u32>().unwrap())), "{marks}");
     assert!(part.contains(&format!("{version} is 1.0")), "{marks}");
+    let released = CHANGELOG.lines().any(|line| line.starts_with("## [") && line.contains("] - "));
+    assert!(part.contains("Nothing is released yet") != released, "what is true now");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! Invariant: where `CLAUDEQ_TEST_TOOLS=required` is set, as `.ci/run` does, a missing program
 //! fails the test. Elsewhere `sqlite3` is stood in for by the SQLite that claudeq brings along, and
-//! tests of Python alone are left out with a word on standard error.
+//! tests of other programs are left out with a word on standard error.
 
 use std::fs::File;
 use std::io::{Seek as _, Write as _};
@@ -71,7 +71,12 @@ pub(crate) fn sqlite3(database: &Path, script: &str) -> Said {
     if !has("sqlite3") {
         return super::stand_in::run(database, script);
     }
-    let mut command = Command::new("sqlite3");
+    sqlite3_of(Path::new("sqlite3"), database, script)
+}
+
+/// As [`sqlite3`], through another shell.
+pub(crate) fn sqlite3_of(program: &Path, database: &Path, script: &str) -> Said {
+    let mut command = Command::new(program);
     command.args(["-batch", "-init", "/dev/null", "-cmd", ".timeout 5000"]).arg(database);
     run(command, script)
 }
@@ -102,25 +107,45 @@ pub(crate) fn has(program: &str) -> bool {
     let found = std::env::var_os("PATH").is_some_and(|path| {
         std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
     });
-    let required = std::env::var("CLAUDEQ_TEST_TOOLS").is_ok_and(|value| value == "required");
-    assert!(found || !required, "these tests need the program {program}");
+    assert!(found || !tools_are_required(), "these tests need the program {program}");
     found
+}
+
+/// Whether golden files are to be written anew before they are compared.
+pub(crate) fn updates_golden() -> bool {
+    std::env::var("CLAUDEQ_UPDATE_GOLDEN").is_ok_and(|value| value == "1")
 }
 
 /// Node has `node:sqlite` without a flag from this on.
 pub(crate) const NODE_LEAST: (u32, u32) = (22, 5);
 
-/// Whether there is a Node that knows SQLite. It is never required: where the other tools are, it
-/// may be missing or too old.
+/// Whether there is a Node that knows SQLite; there must be where the tools are required.
 pub(crate) fn has_node() -> bool {
-    let output = Command::new("node").arg("--version").output();
+    let output = with_tools("node").arg("--version").output();
     let version = output.map(|output| Said::of(&output).out).unwrap_or_default();
     let found = node_version(&version).is_some_and(|version| version >= NODE_LEAST);
+    let (major, minor) = NODE_LEAST;
+    assert!(found || !tools_are_required(), "these tests need a node of {major}.{minor} or newer");
     if !found {
-        let (major, minor) = NODE_LEAST;
         eprintln!("left out: there is no node of {major}.{minor} or newer on this machine");
     }
     found
+}
+
+/// Whether what is missing fails a test.
+pub(crate) fn tools_are_required() -> bool {
+    std::env::var("CLAUDEQ_TEST_TOOLS").is_ok_and(|value| value == "required")
+}
+
+/// A program that finds what `examples/run-all.sh` installs where the system has nothing like it.
+pub(crate) fn with_tools(program: &str) -> Command {
+    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/tools/node/node_modules/.bin");
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(tools).chain(std::env::split_paths(&others));
+    let path = std::env::join_paths(folders).expect("a folder of PATH has no colon");
+    let mut command = Command::new(program);
+    command.env("PATH", path);
+    command
 }
 
 fn node_version(text: &str) -> Option<(u32, u32)> {

@@ -2,12 +2,12 @@
 
 use super::{README, lab};
 use crate::helper::markdown::block;
-use crate::helper::{Lab, NODE_LEAST, Said, has_node, needs};
-use std::process::{Command, Stdio};
+use crate::helper::{Lab, NODE_LEAST, Said, has_node, needs, with_tools};
+use std::process::Stdio;
 
 /// Runs a program where its `queue.db` lies.
 fn run(lab: &Lab, program: &str, args: &[&str]) -> Said {
-    let mut command = Command::new(program);
+    let mut command = with_tools(program);
     let output = command.args(args).current_dir(lab.dir()).stdin(Stdio::null()).output();
     Said::of(&output.unwrap_or_else(|error| panic!("{program}: {error}")))
 }

@@ -47,18 +47,23 @@ fn every_column_may_be_given() {
     assert_eq!(sql(db.path(), copied), expected, "what the daemon looks for lies there");
 }
 
+/// The bounds, some of them as text or with a point.
+pub(super) const DRESSED: &str =
+    "INSERT INTO jobs (prompt, priority, max_tokens, max_attempts, queue, run_at)
+     VALUES ('a', 100, 0, 1, substr(hex(zeroblob(100)), 1, 200), 100000000000),
+            ('b', -100, 10000000, 1000, '~ !', 253402300799999),
+            ('c', '5', '64', '3', 'q', '1790000000000'),
+            ('d', 2.0, 1e3, 3.0, 'q', 1790000000000.0);";
+/// How many there are, and of which types.
+pub(super) const KINDS: &str = "SELECT count(*), (SELECT count(*) FROM job_state),
+       group_concat(DISTINCT typeof(priority)), group_concat(DISTINCT typeof(max_tokens)),
+       group_concat(DISTINCT typeof(run_at)) FROM jobs;";
+
 #[test]
 fn the_bounds_belong_to_what_is_allowed() {
     let db = TempDb::create_now();
-    let rows = "INSERT INTO jobs (prompt, priority, max_tokens, max_attempts, queue, run_at)
-         VALUES ('a', 100, 0, 1, substr(hex(zeroblob(100)), 1, 200), 100000000000),
-                ('b', -100, 10000000, 1000, '~ !', 253402300799999),
-                ('c', '5', '64', '3', 'q', '1790000000000'),
-                ('d', 2.0, 1e3, 3.0, 'q', 1790000000000.0);
-         SELECT count(*) FROM job_state;";
-    assert_eq!(sql(db.path(), rows), "4", "numbers in another dress become numbers");
-    let types = "SELECT DISTINCT typeof(priority), typeof(max_tokens), typeof(run_at) FROM jobs;";
-    assert_eq!(sql(db.path(), types), "integer|integer|integer");
+    sql(db.path(), DRESSED);
+    assert_eq!(sql(db.path(), KINDS), "4|4|integer|integer|integer");
 }
 
 #[test]

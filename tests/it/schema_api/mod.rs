@@ -1,8 +1,10 @@
 //! What producers do, in their own programs: the `sqlite3` command and Python's `sqlite3`, with
 //! and without a daemon at work.
 
+mod golden;
 mod guards;
 mod inserts;
+mod old;
 mod portable;
 mod python;
 mod refusals;

@@ -36,13 +36,13 @@ const LAST_IDS: &str = "jobs.id: an id of your own must not be above 90071949597
      out to have one given";
 const OLD_ID: &str = "jobs.id: a deleted job had this id; ids are never used again";
 /// SQLite's own word for an id that is no number.
-const MISMATCH: &str = "datatype mismatch";
+pub(super) const MISMATCH: &str = "datatype mismatch";
 
 /// A row that must be refused: columns, values, and the sentence.
-struct Bad {
-    columns: String,
-    values: String,
-    sentence: &'static str,
+pub(super) struct Bad {
+    pub(super) columns: String,
+    pub(super) values: String,
+    pub(super) sentence: &'static str,
 }
 
 /// Bad values of one column beside a good prompt: column, sentence, SQL literals.
@@ -133,7 +133,7 @@ fn rows_by_id(fixture: &Fixture) -> Vec<(&'static str, String, &'static str)> {
     ]
 }
 
-fn every_bad_row(fixture: &Fixture) -> Vec<Bad> {
+pub(super) fn every_bad_row(fixture: &Fixture) -> Vec<Bad> {
     let bad = |columns: &str, values: String, sentence| Bad {
         columns: columns.to_owned(),
         values,
