@@ -193,8 +193,7 @@ impl Scheduler {
             Some(at) => Instant::now() + at.since(self.context.now()).to_duration(),
             None => Instant::now() + TICK,
         };
-        let turn = at.max(self.not_before);
-        self.peek.due().map_or(turn, |peek| peek.min(turn))
+        at.max(self.not_before)
     }
 
     /// Whether that is news. During a turn nobody can say; it asks by itself, at its beginning.
@@ -350,7 +349,7 @@ impl Scheduler {
         let fresh = self.books.as_ref().is_some_and(|books| !books.stale);
         let idle = fresh && self.flights.is_empty() && self.held_back.1.is_empty();
         // Where writes are not announced, this look has to do.
-        self.peek.begin();
+        self.peek.once();
         self.look |= !idle || self.options.until_empty || self.trouble.is_some();
         self.look |= now.since(self.heartbeat_at) >= IDLE_HEARTBEAT;
         self.pace.note(0, now);

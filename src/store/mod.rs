@@ -17,6 +17,6 @@ pub use incoming::{Column, Incoming, IncomingRow};
 pub use rows::*;
 pub use sqlite::{
     Admission, BudgetSpent, Defaults, Edited, Glance, ImportRule, Imported, NewJob, OnDuplicate,
-    Recovered, Refusal, Selector, Store, Swept, Taken, Wal,
+    Recovered, Refusal, Selector, Store, Swept, Taken, Wal, Wishes,
 };
 pub use views::*;

@@ -216,9 +216,10 @@ async fn look(
         books.data_version = Some(glance.version);
         books.stale = true;
         done.others_write = true;
-        books.paused = store.paused().await?;
+        let wishes = store.wishes().await?;
+        books.paused = wishes.paused;
         books.apply_policies();
-        done.break_off = store.to_break_off().await?;
+        done.break_off = wishes.break_off;
     }
     let low = books.taken > 0 && books.window.is_low(free_permits);
     if books.stale || low {

@@ -2,8 +2,10 @@
 //! how much of the WAL is not in the database yet.
 
 use super::batch::Batch;
-use super::queue::{NEXT_DUE, WORK_TO_SWEEP};
+use super::edit::PAUSED;
+use super::queue::{BREAK_OFF, NEXT_DUE, WORK_TO_SWEEP};
 use super::{DATA_VERSION, Store};
+use crate::domain::job::JobId;
 use crate::domain::time::Timestamp;
 use crate::store::error::{Doing, StoreError};
 use sqlx::Row as _;
@@ -34,7 +36,32 @@ pub struct Wal {
     pub unmoved: i64,
 }
 
+/// What people ask of a running daemon.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wishes {
+    /// Queues that are paused; `*` among them is every queue.
+    pub paused: Vec<String>,
+    /// Running jobs whose call is to be broken off.
+    pub break_off: Vec<JobId>,
+}
+
 impl Store {
+    /// What people ask of a running daemon.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn wishes(&self) -> Result<Wishes, StoreError> {
+        let mut batch = Batch::default();
+        let paused = batch.add("read paused queues", PAUSED, []);
+        let break_off = batch.add("find jobs to break off", BREAK_OFF, []);
+        let mut reader = self.readers.acquire().await.doing("look at the database")?;
+        let rows = batch.run(&mut reader).await?;
+        Ok(Wishes {
+            paused: rows[paused].iter().map(|row| row.get(0)).collect(),
+            break_off: rows[break_off].iter().map(|row| JobId(row.get(0))).collect(),
+        })
+    }
+
     /// Looks, with one hand-off to the writer's thread.
     ///
     /// # Errors

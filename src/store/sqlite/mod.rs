@@ -19,7 +19,7 @@ mod statements;
 mod tally;
 
 pub use edit::{Edited, NewJob, Selector};
-pub use glance::{Glance, Wal};
+pub use glance::{Glance, Wal, Wishes};
 pub use import::{Defaults, ImportRule, Imported, OnDuplicate, Refusal, Taken};
 pub use lease::Admission;
 pub use ledger::Recovered;

@@ -218,18 +218,6 @@ impl Store {
         Ok(at.map(Timestamp))
     }
 
-    /// Running jobs whose call is to be broken off.
-    ///
-    /// # Errors
-    /// When the database cannot be read.
-    pub async fn to_break_off(&self) -> Result<Vec<JobId>, StoreError> {
-        let rows: Vec<i64> = sqlx::query_scalar(BREAK_OFF)
-            .fetch_all(&self.readers)
-            .await
-            .doing("find jobs to break off")?;
-        Ok(rows.into_iter().map(JobId).collect())
-    }
-
     /// Makes due jobs ready, ends expired and cancelled ones; at most `most` of each.
     ///
     /// Writes nothing when there is nothing to do.

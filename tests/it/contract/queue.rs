@@ -146,7 +146,7 @@ async fn only_running_jobs_are_broken_off_and_only_when_asked_for() {
     let cancel = claudeq::domain::job::JobEvent::Cancel;
     desk.store.edit(&[jobs[0]], cancel, false).await.unwrap();
     desk.store.edit(&[jobs[1], jobs[2]], cancel, true).await.unwrap();
-    assert_eq!(desk.store.to_break_off().await.unwrap(), [jobs[1]]);
+    assert_eq!(desk.store.wishes().await.unwrap().break_off, [jobs[1]]);
 }
 
 #[tokio::test]
