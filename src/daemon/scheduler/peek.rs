@@ -81,6 +81,7 @@ impl Peek {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "nothing can be waited for that would be finer")]
 async fn pause(wait: Duration) {
     if wait.is_zero() {
         return;
