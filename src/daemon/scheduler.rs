@@ -41,6 +41,8 @@ const TICK: Duration = Duration::from_secs(1);
 const IDLE_HEARTBEAT: Millis = Millis::from_secs(5);
 /// Jobs are counted this often, for the status line and to see whether all is done.
 const COUNT_EVERY: Millis = Millis::from_secs(5);
+/// A write that is announced so soon after a turn is most likely the turn's own.
+const OWN_WRITE: Duration = Duration::from_millis(5);
 /// The WAL is moved into the database this often.
 const CHECKPOINT_EVERY: Millis = Millis::MINUTE;
 
@@ -89,6 +91,9 @@ pub(super) struct Scheduler {
     peek: Peek,
     wake_at: Option<Timestamp>,
     not_before: Instant,
+    turned_at: Instant,
+    /// Writes to the WAL are announced; where they are not, a look each second has to do.
+    watched: bool,
     others_until: Instant,
     new_config: Option<Arc<Config>>,
     held_back: (Option<Reason>, BTreeMap<Reason, usize>),
@@ -134,6 +139,8 @@ impl Scheduler {
             peek: Peek::default(),
             wake_at: None,
             not_before: Instant::now(),
+            turned_at: Instant::now(),
+            watched: false,
             others_until: Instant::now(),
             new_config: None,
             held_back: (None, BTreeMap::new()),
@@ -154,6 +161,7 @@ impl Scheduler {
     /// Runs until the work is done or somebody stops it.
     pub(super) async fn run(mut self, mut signals: Signals) -> Result<Ended, DaemonError> {
         let watch = CommitWatch::new(self.context.store.real_path());
+        self.watched = watch.works();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         self.notifier.ready();
@@ -259,6 +267,7 @@ impl Scheduler {
                 self.turn = None;
                 self.give_up(DaemonError::Panicked);
             }
+            Event::Written if self.turned_at.elapsed() < OWN_WRITE => self.peek.begin_late(),
             Event::Written => self.peek.begin(),
             Event::Version(version) => self.seen(version),
             Event::Due => {}
@@ -272,6 +281,7 @@ impl Scheduler {
     fn turned(&mut self, books: Box<Books>, done: Done) -> Result<Option<Ended>, DaemonError> {
         let now = self.context.now();
         self.turn = None;
+        self.turned_at = Instant::now();
         self.books = Some(books);
         self.not_before = Instant::now() + self.gap(&done);
         self.checkpoints.note(done.wal);
@@ -348,8 +358,9 @@ impl Scheduler {
         let now = self.context.now();
         let fresh = self.books.as_ref().is_some_and(|books| !books.stale);
         let idle = fresh && self.flights.is_empty() && self.held_back.1.is_empty();
-        // Where writes are not announced, this look has to do.
-        self.peek.once();
+        if !self.watched {
+            self.peek.once();
+        }
         self.look |= !idle || self.options.until_empty || self.trouble.is_some();
         self.look |= now.since(self.heartbeat_at) >= IDLE_HEARTBEAT;
         self.pace.note(0, now);

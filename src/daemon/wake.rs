@@ -31,6 +31,11 @@ impl CommitWatch {
         CommitWatch { events, wal }
     }
 
+    /// Whether writes are announced at all.
+    pub(super) fn works(&self) -> bool {
+        self.events.is_some()
+    }
+
     /// Returns after somebody wrote to the WAL.
     pub(super) async fn written(&self) {
         let Some(events) = &self.events else { return std::future::pending().await };

@@ -13,41 +13,43 @@ use tokio::task::JoinHandle;
 
 /// Microseconds before each look after a write: an fsync takes from a tenth of a millisecond to ten.
 const LOOKS: [u64; 10] = [0, 200, 200, 300, 300, 500, 500, 2_000, 4_000, 8_000];
+/// The first of them after a write of the daemon's own: others may have written meanwhile.
+const AFTER_OWN: usize = 7;
 /// The runtime's timers are late by up to two milliseconds; below this a thread sleeps.
 const TIMER: Duration = Duration::from_millis(2);
 
 /// Looks that are still to come.
 #[derive(Debug, Default)]
 pub(super) struct Peek {
-    /// Which comes next.
-    next: Option<usize>,
+    /// Which comes next, and how long to wait before it.
+    next: Option<(usize, Duration)>,
     asking: Option<JoinHandle<Option<i64>>>,
     /// Ends the wait before a look.
     hurry: Arc<Notify>,
 }
 
 impl Peek {
-    /// Somebody wrote, perhaps the daemon itself: looks from now on.
+    /// Somebody wrote: looks from now on.
     pub(super) fn begin(&mut self) {
-        self.next = Some(0);
+        self.next = look(0);
         if self.asking.is_some() {
             self.hurry.notify_one();
         }
     }
 
+    /// Somebody wrote, most likely the daemon itself: looks, but less often.
+    pub(super) fn begin_late(&mut self) {
+        self.next = self.next.or(look(AFTER_OWN));
+    }
+
     /// One look, unless more are on their way.
     pub(super) fn once(&mut self) {
-        self.next.get_or_insert(LOOKS.len() - 1);
+        self.next.get_or_insert((LOOKS.len(), Duration::ZERO));
     }
 
     /// Looks when it is time, if it is to.
     pub(super) fn ask(&mut self, context: &Arc<Context>) {
-        let Some(wait) =
-            self.next.and_then(|step| LOOKS.get(step)).filter(|_| self.asking.is_none())
-        else {
-            return;
-        };
-        let wait = Duration::from_micros(*wait);
+        let Some((_, wait)) = self.next.filter(|_| self.asking.is_none()) else { return };
         let (context, hurry) = (Arc::clone(context), Arc::clone(&self.hurry));
         self.asking = Some(tokio::spawn(async move {
             tokio::select! {
@@ -72,13 +74,17 @@ impl Peek {
 
     /// It has not moved: looks again, but not for ever.
     pub(super) fn again(&mut self) {
-        self.next = self.next.map(|step| step + 1).filter(|step| *step < LOOKS.len());
+        self.next = self.next.and_then(|(step, _)| look(step + 1));
     }
 
     /// It has moved.
     pub(super) fn end(&mut self) {
         self.next = None;
     }
+}
+
+fn look(step: usize) -> Option<(usize, Duration)> {
+    LOOKS.get(step).map(|wait| (step, Duration::from_micros(*wait)))
 }
 
 #[expect(clippy::disallowed_methods, reason = "nothing can be waited for that would be finer")]
