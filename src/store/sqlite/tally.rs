@@ -14,6 +14,7 @@ const WORTH_IT: i64 = 1_000;
 /// Rows that one step looks at, so that it stays short.
 const STEP: i64 = 8_192;
 
+/// One state at a time: to group a million rows takes twice as long as to count them.
 pub(super) const COUNTS: &str = "-- counts
 SELECT state, sum(jobs) AS jobs FROM (
   SELECT state, jobs FROM finished_counts
@@ -22,9 +23,11 @@ SELECT state, sum(jobs) AS jobs FROM (
   WHERE finished_seq > (SELECT value FROM sequences WHERE name = 'counted')
   GROUP BY state
   UNION ALL
-  SELECT state, count(*) FROM job_state INDEXED BY job_state_class
-  WHERE state IN ('queued', 'running', 'held')
-  GROUP BY state)
+  SELECT 'queued', count(*) FROM job_state INDEXED BY job_state_class WHERE state = 'queued'
+  UNION ALL
+  SELECT 'running', count(*) FROM job_state INDEXED BY job_state_class WHERE state = 'running'
+  UNION ALL
+  SELECT 'held', count(*) FROM job_state INDEXED BY job_state_class WHERE state = 'held')
 GROUP BY state";
 
 pub(super) const UNCOUNTED: &str = "-- uncounted
