@@ -5,7 +5,7 @@ use super::exit::{Exit, failure};
 use super::job_args::JobArgs;
 use super::output;
 use super::render::escape;
-use super::wait::{self, Ended, Watched};
+use super::wait::{self, Ended, UntilArgs, Watched};
 use crate::domain::job::{JobId, JobState};
 use crate::domain::time::Timestamp;
 use crate::store::{NewJob, Selector, Store};
@@ -146,8 +146,9 @@ fn name_of(path: &Path) -> String {
 /// Waits for one job and prints what it answered.
 async fn answer(store: &Store, id: JobId, context: &Context) -> anyhow::Result<Exit> {
     let which = Selector { ids: vec![id], ..Selector::default() };
-    let watched = Watched { store, which: &which, timeout: None, talkative: false };
-    match wait::until_still(&watched, context).await? {
+    let until = UntilArgs::default();
+    let watched = Watched { store, which: &which, until, pause: wait::PAUSE, talkative: false };
+    match wait::until_still(&watched, context, async |_| Ok(())).await? {
         Ended::Still(counts) if counts.held > 0 => {
             output::note(&format!("claudeq: job {id} is held: claudeq show {id}"));
             return Ok(Exit::Unfinished);
@@ -160,7 +161,7 @@ async fn answer(store: &Store, id: JobId, context: &Context) -> anyhow::Result<E
             );
             return Err(failure(Exit::Unavailable, message));
         }
-        Ended::TimeUp(_) => return Ok(Exit::Unfinished),
+        Ended::TimeUp(_) | Ended::FailedFast(_) => return Ok(Exit::Unfinished),
         Ended::Interrupted => {
             output::note(&format!("job {id} goes on; see `claudeq show {id}`"));
             return Ok(Exit::Interrupted);

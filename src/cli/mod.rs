@@ -14,6 +14,7 @@ mod daemon;
 mod demo;
 mod environment;
 mod exit;
+mod follow;
 mod import;
 mod init;
 mod job_args;
@@ -69,8 +70,11 @@ enum Command {
     Status(status::StatusArgs),
     /// Wait until jobs are finished
     Wait(wait::WaitArgs),
-    /// Finished jobs with their answers, as JSON lines
-    Results(results::ResultsArgs),
+    /// Print results as they come, until the jobs are finished
+    Follow(follow::FollowArgs),
+    /// Finished jobs with their answers: lines, JSON, CSV, texts
+    #[command(visible_alias = "export")]
+    Results(Box<results::ResultsArgs>),
     /// Jobs, one a line
     List(list::ListArgs),
     /// Everything about a job
@@ -157,6 +161,7 @@ async fn dispatch(context: &Context, command: Command) -> anyhow::Result<Exit> {
         Command::Import(args) => import::run(&args, context).await,
         Command::Status(args) => status::run(&args, context).await,
         Command::Wait(args) => wait::run(&args, context).await,
+        Command::Follow(args) => follow::run(&args, context).await,
         Command::Results(args) => results::run(&args, context).await,
         Command::List(args) => list::run(&args, context).await,
         Command::Show(args) => show::run(&args, context).await,

@@ -30,6 +30,9 @@ pub(crate) struct SelectArgs {
     /// Jobs that ended with this error class, such as refusal
     #[arg(long, value_name = "CLASS", help_heading = "Selectors")]
     pub(crate) error_class: Option<String>,
+    /// Jobs whose answer stopped for this reason, such as max_tokens or tool_use
+    #[arg(long, value_name = "REASON", help_heading = "Selectors")]
+    pub(crate) stop_reason: Option<String>,
     /// The job with this key
     #[arg(long, value_name = "KEY", help_heading = "Selectors")]
     pub(crate) key: Option<String>,
@@ -58,6 +61,7 @@ impl SelectArgs {
             states: self.states.clone(),
             error_class: self.error_class.clone(),
             key: self.key.clone(),
+            stop_reason: self.stop_reason.clone(),
         };
         if self.all && !selector.is_everything() {
             let message = "--all means every job; leave it out next to other selectors";
@@ -73,8 +77,8 @@ impl SelectArgs {
             return Err(failure(
                 Exit::Usage,
                 format!(
-                    "which jobs? name them (ID, --batch, --queue, --state, --error-class, --key), \
-                     or {doing} every job with --all"
+                    "which jobs? name them (ID, --batch, --queue, --state, --error-class, \
+                     --stop-reason, --key), or {doing} every job with --all"
                 ),
             ));
         }
@@ -88,6 +92,7 @@ impl SelectArgs {
             && self.queue.is_none()
             && self.states.is_empty()
             && self.error_class.is_none()
+            && self.stop_reason.is_none()
             && self.key.is_none()
     }
 
@@ -98,6 +103,7 @@ impl SelectArgs {
             ("--batch", &self.batch),
             ("--queue", &self.queue),
             ("--error-class", &self.error_class),
+            ("--stop-reason", &self.stop_reason),
             ("--key", &self.key),
         ];
         for (flag, value) in named {

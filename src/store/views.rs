@@ -233,6 +233,9 @@ pub struct ResultRow {
     pub created_at: i64,
     pub finished_at: i64,
     pub metadata: Option<String>,
+    /// The provider's id of the last call; the view has none.
+    #[serde(skip)]
+    pub request_id: Option<String>,
 }
 
 /// A line of `claudeq list`.

@@ -5,7 +5,8 @@ use super::queue::ids;
 use crate::domain::job::{JobEvent, JobId, JobState};
 use crate::domain::time::Timestamp;
 use crate::store::error::{Doing, StoreError};
-use sqlx::Row;
+use sqlx::sqlite::SqliteArguments;
+use sqlx::{Row, Sqlite};
 
 pub(super) const ADD_JOB: &str = "-- add_job
 INSERT INTO jobs (prompt, request, system, model, max_tokens, queue, batch, key, priority, run_at,
@@ -16,7 +17,7 @@ RETURNING id";
 pub(super) const FIND_BY_KEY: &str = "-- find_by_key
 SELECT id FROM jobs WHERE queue = ?1 AND key = ?2";
 
-/// Selected jobs: every given condition must hold.
+/// Selected jobs: every given condition must hold. [`bound`] gives the values.
 macro_rules! selected {
     ($head:literal, $tail:literal) => {
         concat!(
@@ -26,7 +27,8 @@ macro_rules! selected {
   AND (?2 IS NULL OR s.batch = ?2) AND (?3 IS NULL OR s.queue = ?3)
   AND (?4 IS NULL OR s.state IN (SELECT value FROM json_each(?4)))
   AND (?5 IS NULL OR s.error_class = ?5)
-  AND (?6 IS NULL OR s.id IN (SELECT id FROM jobs WHERE key = ?6)) ",
+  AND (?6 IS NULL OR s.id IN (SELECT id FROM jobs WHERE key = ?6))
+  AND (?7 IS NULL OR (SELECT a.stop_reason FROM attempts AS a WHERE a.id = s.attempt_id) = ?7) ",
             $tail
         )
     };
@@ -126,6 +128,8 @@ pub struct Selector {
     pub error_class: Option<String>,
     /// With this key, in any queue.
     pub key: Option<String>,
+    /// Whose last answer stopped for this reason.
+    pub stop_reason: Option<String>,
 }
 
 impl Selector {
@@ -134,15 +138,30 @@ impl Selector {
         *self == Selector::default()
     }
 
-    pub(super) fn ids_json(&self) -> Option<String> {
+    fn ids_json(&self) -> Option<String> {
         (!self.ids.is_empty()).then(|| ids(&self.ids))
     }
 
-    pub(super) fn states_json(&self) -> Option<String> {
+    fn states_json(&self) -> Option<String> {
         let words: Vec<String> =
             self.states.iter().map(|state| format!("\"{}\"", state.as_str())).collect();
         (!words.is_empty()).then(|| format!("[{}]", words.join(",")))
     }
+}
+
+/// A statement with the values of the selector; more may follow.
+pub(super) fn bound<'q>(
+    statement: &'static str,
+    which: &'q Selector,
+) -> sqlx::query::Query<'q, Sqlite, SqliteArguments> {
+    sqlx::query(statement)
+        .bind(which.ids_json())
+        .bind(&which.batch)
+        .bind(&which.queue)
+        .bind(which.states_json())
+        .bind(&which.error_class)
+        .bind(&which.key)
+        .bind(&which.stop_reason)
 }
 
 /// How many jobs a change met, and how many it changed.
@@ -202,16 +221,8 @@ impl Store {
     /// # Errors
     /// When the database cannot be read.
     pub async fn select(&self, which: &Selector) -> Result<Vec<(JobId, JobState)>, StoreError> {
-        let rows = sqlx::query(SELECT_IDS)
-            .bind(which.ids_json())
-            .bind(&which.batch)
-            .bind(&which.queue)
-            .bind(which.states_json())
-            .bind(&which.error_class)
-            .bind(&which.key)
-            .fetch_all(&self.readers)
-            .await
-            .doing("select jobs")?;
+        let query = bound(SELECT_IDS, which);
+        let rows = query.fetch_all(&self.readers).await.doing("select jobs")?;
         let pair = |row: &sqlx::sqlite::SqliteRow| {
             let state = JobState::parse(row.get("state")).unwrap_or(JobState::Queued);
             (JobId(row.get("id")), state)

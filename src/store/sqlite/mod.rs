@@ -12,6 +12,7 @@ mod ledger;
 mod narrow;
 mod queue;
 mod read;
+mod results;
 mod settle;
 mod spending;
 #[cfg(test)]

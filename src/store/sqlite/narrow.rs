@@ -3,7 +3,7 @@
 //! `claudeq wait` asks several times a second, which must not read every row of a long queue.
 
 use super::Store;
-use super::edit::{Selector, selected};
+use super::edit::{Selector, bound, selected};
 use super::queue::ids;
 use super::read::{counts_of, list_row};
 use crate::domain::job::{JobId, JobState};
@@ -29,7 +29,7 @@ SELECT s.id, s.queue, s.batch, s.priority, s.state, s.attempts, s.next_attempt_a
   s.error, s.finished_at, s.finished_seq, s.cancel_requested,
   (SELECT key FROM jobs WHERE id = s.id) AS key,
   (SELECT created_at FROM jobs WHERE id = s.id) AS created_at",
-    "AND s.id > 0 ORDER BY s.id DESC LIMIT ?7"
+    "AND s.id > 0 ORDER BY s.id DESC LIMIT ?8"
 );
 
 pub(super) const LATEST_COST: &str = "-- latest_cost
@@ -60,17 +60,8 @@ impl Store {
 
     /// The selected jobs that were inserted last, by id.
     pub async fn latest(&self, which: &Selector, most: i64) -> Result<Vec<JobListRow>, StoreError> {
-        let rows = sqlx::query(LATEST)
-            .bind(which.ids_json())
-            .bind(which.batch.clone())
-            .bind(which.queue.clone())
-            .bind(which.states_json())
-            .bind(which.error_class.clone())
-            .bind(which.key.clone())
-            .bind(most)
-            .fetch_all(&self.readers)
-            .await
-            .doing("list jobs")?;
+        let query = bound(LATEST, which).bind(most);
+        let rows = query.fetch_all(&self.readers).await.doing("list jobs")?;
         Ok(rows.iter().rev().map(list_row).collect())
     }
 

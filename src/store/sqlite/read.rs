@@ -1,14 +1,14 @@
-//! What people look at: counts, lists, results, the daemon's row.
+//! What people look at: counts, lists, the daemon's row.
 
 use super::Store;
-use super::edit::{Selector, selected};
+use super::edit::{Selector, bound, selected};
 use crate::domain::job::JobId;
 use crate::domain::time::Timestamp;
 use crate::store::error::{Doing, StoreError};
 use crate::store::rows::BudgetSnapshot;
 use crate::store::views::{
-    AttemptRow, Counts, DaemonRow, FailureCount, JobDetail, JobListRow, Outlook, QueueCount,
-    ResultRow, Timed, UsedRow,
+    AttemptRow, Counts, DaemonRow, FailureCount, JobDetail, JobListRow, Outlook, QueueCount, Timed,
+    UsedRow,
 };
 use serde_json::value::RawValue;
 use sqlx::Row;
@@ -53,24 +53,13 @@ GROUP BY error_class ORDER BY jobs DESC LIMIT 20";
 pub(super) const UNKNOWN: &str = "-- unknown
 SELECT count(*) FROM attempts WHERE outcome = 'unknown'";
 
-pub(super) const RESULTS: &str = "-- results
-SELECT seq, id, key, queue, batch, state, text, response, stop_reason, error_class, error,
-  attempts, model, input_tokens, output_tokens, cache_read_tokens, cache_write_tokens, cost_usd,
-  created_at, finished_at, metadata
-FROM results WHERE seq > ?1
-  AND (?2 IS NULL OR batch = ?2) AND (?3 IS NULL OR queue = ?3)
-  AND (?4 IS NULL OR state IN (SELECT value FROM json_each(?4)))
-  AND (?5 IS NULL OR error_class = ?5) AND (?6 IS NULL OR key = ?6)
-  AND (?7 IS NULL OR id IN (SELECT value FROM json_each(?7)))
-ORDER BY seq LIMIT ?8";
-
 pub(super) const LIST: &str = selected!(
     "-- list
 SELECT s.id, s.queue, s.batch, s.priority, s.state, s.attempts, s.next_attempt_at, s.error_class,
   s.error, s.finished_at, s.finished_seq, s.cancel_requested,
   (SELECT key FROM jobs WHERE id = s.id) AS key,
   (SELECT created_at FROM jobs WHERE id = s.id) AS created_at",
-    "AND s.id > ?7 ORDER BY s.id LIMIT ?8"
+    "AND s.id > ?8 ORDER BY s.id LIMIT ?9"
 );
 
 pub(super) const SELECTED_COUNTS: &str =
@@ -113,16 +102,8 @@ impl Store {
 
     /// Jobs by state among the selected ones.
     pub async fn selected_counts(&self, which: &Selector) -> Result<Counts, StoreError> {
-        let rows = sqlx::query(SELECTED_COUNTS)
-            .bind(which.ids_json())
-            .bind(&which.batch)
-            .bind(&which.queue)
-            .bind(which.states_json())
-            .bind(&which.error_class)
-            .bind(&which.key)
-            .fetch_all(&self.readers)
-            .await
-            .doing("count jobs")?;
+        let query = bound(SELECTED_COUNTS, which);
+        let rows = query.fetch_all(&self.readers).await.doing("count jobs")?;
         Ok(counts_of(&rows))
     }
 
@@ -203,28 +184,6 @@ impl Store {
         sqlx::query_scalar(UNKNOWN).fetch_one(&self.readers).await.doing("count unknown attempts")
     }
 
-    /// Finished jobs after `seq`, in the order in which they finished.
-    pub async fn results(
-        &self,
-        after: i64,
-        which: &Selector,
-        most: i64,
-    ) -> Result<Vec<ResultRow>, StoreError> {
-        let rows = sqlx::query(RESULTS)
-            .bind(after)
-            .bind(&which.batch)
-            .bind(&which.queue)
-            .bind(which.states_json())
-            .bind(&which.error_class)
-            .bind(&which.key)
-            .bind(which.ids_json())
-            .bind(most)
-            .fetch_all(&self.readers)
-            .await
-            .doing("read results")?;
-        Ok(rows.iter().map(result_row).collect())
-    }
-
     /// Selected jobs after an id, by id.
     pub async fn list(
         &self,
@@ -232,18 +191,8 @@ impl Store {
         after: JobId,
         most: i64,
     ) -> Result<Vec<JobListRow>, StoreError> {
-        let rows = sqlx::query(LIST)
-            .bind(which.ids_json())
-            .bind(&which.batch)
-            .bind(&which.queue)
-            .bind(which.states_json())
-            .bind(&which.error_class)
-            .bind(&which.key)
-            .bind(after.0)
-            .bind(most)
-            .fetch_all(&self.readers)
-            .await
-            .doing("list jobs")?;
+        let query = bound(LIST, which).bind(after.0).bind(most);
+        let rows = query.fetch_all(&self.readers).await.doing("list jobs")?;
         Ok(rows.iter().map(list_row).collect())
     }
 
@@ -302,39 +251,13 @@ fn class_count(row: &SqliteRow) -> FailureCount {
 }
 
 /// Text as a producer may have stored it: perhaps not UTF-8.
-fn lossy(row: &SqliteRow, column: &str) -> Option<String> {
+pub(super) fn lossy(row: &SqliteRow, column: &str) -> Option<String> {
     let bytes: Option<Vec<u8>> = row.get_unchecked(column);
     bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn raw(row: &SqliteRow, column: &str) -> Option<Box<RawValue>> {
+pub(super) fn raw(row: &SqliteRow, column: &str) -> Option<Box<RawValue>> {
     lossy(row, column).and_then(|text| RawValue::from_string(text).ok())
-}
-
-fn result_row(row: &SqliteRow) -> ResultRow {
-    ResultRow {
-        seq: row.get("seq"),
-        id: row.get("id"),
-        key: lossy(row, "key"),
-        queue: row.get("queue"),
-        batch: lossy(row, "batch"),
-        state: row.get("state"),
-        text: row.get("text"),
-        response: raw(row, "response"),
-        stop_reason: row.get("stop_reason"),
-        error_class: row.get("error_class"),
-        error: row.get("error"),
-        attempts: row.get("attempts"),
-        model: lossy(row, "model"),
-        input_tokens: row.get("input_tokens"),
-        output_tokens: row.get("output_tokens"),
-        cache_read_tokens: row.get("cache_read_tokens"),
-        cache_write_tokens: row.get("cache_write_tokens"),
-        cost_usd: row.get("cost_usd"),
-        created_at: row.get("created_at"),
-        finished_at: row.get("finished_at"),
-        metadata: lossy(row, "metadata"),
-    }
 }
 
 pub(super) fn list_row(row: &SqliteRow) -> JobListRow {

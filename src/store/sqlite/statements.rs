@@ -34,8 +34,9 @@ const STATEMENTS: &[(&str, &str)] = statements! {
     narrow: ID_COUNTS BATCH_COUNTS STATES LATEST LATEST_COST;
     queue: READY_QUEUES HEADS HEADS_AFTER HEADS_BELOW BODIES MAKE_DUE NEXT_DUE WORK_TO_SWEEP EXPIRED UNWANTED BREAK_OFF
         WAITING_STATES END_WITHOUT_CALL TAKE_NUMBERS;
-    read: OUTLOOK WAITING FAILURES QUEUES DAEMON USED RETRYING UNKNOWN RESULTS LIST SELECTED_COUNTS
-        DETAIL ATTEMPTS BUDGETS;
+    read: OUTLOOK WAITING FAILURES QUEUES DAEMON USED RETRYING UNKNOWN LIST SELECTED_COUNTS DETAIL
+        ATTEMPTS BUDGETS;
+    results: FIND_RESULTS FIND_RESULTS_BY_ID RESULTS;
     settle: SETTLE IS_NEWEST CANCELS LAST_NUMBER SET_NUMBER FINISH KEEP_RESPONSES KNOWN;
     spending: SPEND SPENT SPENT_OF_BATCH BUDGET_SPENT;
     tally: COUNTS UNCOUNTED COUNT_FINISHED COUNTED;
@@ -84,6 +85,8 @@ const IN_ORDER: &[&str] = &[
     "UNWANTED",
     "NEXT_DUE",
     "READY_QUEUES",
+    "FIND_RESULTS",
+    "FIND_RESULTS_BY_ID",
     "RESULTS",
     "LIST",
     "LATEST",
@@ -111,6 +114,8 @@ const HOT: &[&str] = &[
     "BUDGET_SPENT",
     "PAST_CALLS",
     "USED",
+    "FIND_RESULTS",
+    "FIND_RESULTS_BY_ID",
     "RESULTS",
     "REQUEUE_STRAYS",
     "IMPORT",
@@ -223,7 +228,8 @@ fn constants(source: &str) -> Vec<&str> {
     for (at, _) in source.match_indices("const ") {
         let rest = &source[at + "const ".len()..];
         let Some((name, value)) = rest.split_once(": &str =") else { continue };
-        let value = value.trim_start().trim_start_matches("selected!(");
+        let value =
+            value.trim_start().trim_start_matches("selected!(").trim_start_matches("found!(");
         let value =
             value.trim_start_matches("sampled!(").trim_start_matches("concat!(").trim_start();
         if value.starts_with("\"-- ") && name.chars().all(|c| c.is_ascii_uppercase() || c == '_') {

@@ -8,6 +8,7 @@ mod importing;
 mod initial;
 mod looking;
 mod planning;
+mod results;
 mod screens;
 mod served;
 mod stage;

@@ -69,3 +69,27 @@ fn a_terminal_sees_a_bar_and_ctrl_c_ends_it() {
     let said = stage.when_it_says("3 of 6", "\u{3}", &["wait"]);
     assert_eq!(said.code, 130, "{said:?}");
 }
+
+#[test]
+fn the_first_that_fails_may_end_it() {
+    let stage = Stage::with_every_state();
+    let _daemon = FlockHolder::of(&stage.database());
+    let said = stage.run(&["wait", "--fail-fast"]);
+    assert_eq!(said.code, 1, "{said:?}");
+    let expected = "1 failed, 1 cancelled, 3 jobs are not finished: \
+        claudeq list --state failed,cancelled";
+    assert_eq!(said.err.lines().last(), Some(expected));
+    let mut command = stage.command(&["wait", "1", "3", "--fail-fast"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let end = "UPDATE job_state SET finished_seq = 9, finished_at = 1, state =";
+    sql(&stage.database(), &format!("{end} 'failed' WHERE id = 1"));
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(1));
+}
+
+#[test]
+fn a_key_is_waited_for_as_well() {
+    let stage = Stage::with_every_state();
+    assert_eq!(stage.run(&["wait", "--key", "k3"]).code, 0);
+    let said = stage.run(&["wait", "--key", "k4"]);
+    assert_eq!((said.code, said.err.as_str()), (1, "claudeq: no job fits these selectors"));
+}

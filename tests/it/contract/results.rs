@@ -36,6 +36,30 @@ async fn pages_follow_each_other_without_gap_or_repeat() {
     assert_eq!(page(&desk, 5, &all, 2).await, [0; 0]);
 }
 
+/// However large answers are, only so much of them is held at a time; one alone may be larger.
+#[tokio::test]
+async fn a_page_ends_where_answers_are_large() {
+    let desk = Desk::open().await;
+    let jobs = desk.prompts(5).await;
+    let leases = desk.start(&jobs, T0).await;
+    let large = "x".repeat(3 << 20);
+    let larger = "x".repeat(9 << 20);
+    let texts = ["a", &larger, "b", &large, &large];
+    let mut endings: Vec<Ending> = Vec::new();
+    for (lease, text) in leases.iter().zip(texts) {
+        let ending = answered(lease, "");
+        endings.push(Ending { response: Some(("{}".into(), text.into())), ..ending });
+    }
+    desk.settle(&endings).await;
+    let all = Selector::default();
+    assert_eq!(page(&desk, 0, &all, 9).await, [1]);
+    assert_eq!(page(&desk, 1, &all, 9).await, [2]);
+    assert_eq!(page(&desk, 2, &all, 9).await, [3, 4, 5]);
+    let rows = desk.store.results_by_id(jobs[0], 0, &all, 9).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.seq).collect::<Vec<_>>(), [2]);
+    assert_eq!(desk.store.last_seq().await.unwrap(), 5);
+}
+
 #[tokio::test]
 async fn results_are_selected_like_jobs() {
     let desk = Desk::open().await;
@@ -52,6 +76,9 @@ async fn results_are_selected_like_jobs() {
     assert_eq!(page(&desk, 0, &key, 9).await, [3]);
     let ids = Selector { ids: vec![jobs[0], jobs[4]], ..all.clone() };
     assert_eq!(page(&desk, 0, &ids, 9).await, [1, 5]);
+    let stopped = Selector { stop_reason: Some("end_turn".into()), ..all.clone() };
+    assert_eq!(page(&desk, 0, &stopped, 9).await, [1, 3, 5]);
+    assert_eq!(desk.store.select(&stopped).await.unwrap().len(), 3);
     let queue = Selector { queue: Some("nobody".into()), ..all };
     assert_eq!(page(&desk, 0, &queue, 9).await, [0; 0]);
 }
