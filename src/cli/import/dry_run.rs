@@ -16,6 +16,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// Groups that are told apart; the rest counts to the last of them.
 const GROUPS_MAX: usize = 10_000;
@@ -29,6 +30,26 @@ pub(super) struct Shape {
     priority: i64,
     run_at: Option<i64>,
     sample: JobSample,
+    /// By which it is known again, when it has a key.
+    pub(super) mark: Option<Mark>,
+}
+
+/// What a row is called, and what it says, as numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) name: u64,
+    pub(super) content: u64,
+}
+
+impl Mark {
+    fn of(row: &IncomingRow<'_>, queue: &str) -> Option<Mark> {
+        let key = row.get(Column::Key)?;
+        let mut content = DefaultHasher::new();
+        Column::ALL.map(|column| row.get(column)).hash(&mut content);
+        let mut name = DefaultHasher::new();
+        (queue, key).hash(&mut name);
+        Some(Mark { name: name.finish(), content: content.finish() })
+    }
 }
 
 /// What a body says of itself.
@@ -49,8 +70,10 @@ impl Shape {
         let given = [row.get(Column::Prompt), request, system];
         let bytes = given.into_iter().flatten().map(str::len).sum::<usize>();
         let model = row.get(Column::Model).or(defaults.model.as_deref());
+        let queue = row.get(Column::Queue).unwrap_or(&defaults.queue);
         Shape {
-            queue: row.get(Column::Queue).unwrap_or(&defaults.queue).to_owned(),
+            mark: Mark::of(row, queue),
+            queue: queue.to_owned(),
             priority: number(Column::Priority, Some(defaults.priority)).unwrap_or_default(),
             run_at: number(Column::RunAt, defaults.run_at.map(|at| at.0)),
             sample: JobSample {
@@ -76,7 +99,7 @@ pub(super) struct Census {
 
 impl Census {
     pub(super) fn add(&mut self, shape: Shape) {
-        let Shape { queue, priority, run_at, sample } = shape;
+        let Shape { queue, priority, run_at, sample, mark: _ } = shape;
         let known = (queue, priority, run_at.is_some());
         let place = match self.places.get(&known) {
             Some(place) => *place,

@@ -2,6 +2,7 @@
 //!
 //! Invariant: bodies are taken as they are written, byte for byte.
 
+use super::template::Template;
 use crate::store::{Column, IncomingRow};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -19,14 +20,13 @@ pub(super) const NO_REQUEST: &str =
     "`request` must be a JSON object: the body of a Messages API call";
 /// Characters of a name that are shown.
 const NAME_SHOWN: usize = 60;
+/// Names that are shown.
+const NAMES_SHOWN: usize = 20;
 
 /// Fills a row from a line, or says what is wrong with that.
 pub(super) fn parse<'a>(line: &'a str, row: &mut IncomingRow<'a>) -> Result<(), String> {
     let line = line.trim_matches([' ', '\t', '\r', '\n']);
-    if line.starts_with('[') {
-        return Err("a JSON array; one object a line is wanted (jq -c '.[]' makes such)".into());
-    }
-    let members: Members<'a> = serde_json::from_str(line).map_err(|error| no_json(&error))?;
+    let members = Members::of(line)?;
     if members.has(MESSAGES) {
         return bare(&members, line, row);
     }
@@ -34,6 +34,34 @@ pub(super) fn parse<'a>(line: &'a str, row: &mut IncomingRow<'a>) -> Result<(), 
         Some(name) => Err(format!("{} is given twice", shown(name))),
         None if members.has(CUSTOM_ID) || members.has(PARAMS) => batch(&members, row),
         None => ours(&members, row),
+    }
+}
+
+/// A prompt made of an object's members, whatever they are called.
+pub(super) struct FromMembers {
+    template: Template,
+    names: Vec<String>,
+    key: Option<String>,
+}
+
+impl FromMembers {
+    pub(super) fn new(template: &str, key: Option<&str>) -> Result<FromMembers, String> {
+        let (template, names) = Template::over_any(template)?;
+        Ok(FromMembers { template, names, key: key.map(str::to_owned) })
+    }
+
+    /// Fills a row from a line, or says what is wrong with that.
+    pub(super) fn fill<'a>(&self, line: &'a str, row: &mut IncomingRow<'a>) -> Result<(), String> {
+        let members = Members::of(line.trim_matches([' ', '\t', '\r', '\n']))?;
+        let values: Result<Vec<Cow<'_, str>>, String> =
+            self.names.iter().map(|name| members.spelled(name)).collect();
+        let values = values?;
+        row.set(Column::Prompt, self.template.fill(|place| Ok::<_, String>(&*values[place]))?);
+        if let Some(name) = &self.key {
+            let key = scalar(name, members.one(name)?.get())?;
+            row.set(Column::Key, key.ok_or_else(|| format!("{} is null", shown(name)))?);
+        }
+        Ok(())
     }
 }
 
@@ -150,7 +178,38 @@ fn shown(name: &str) -> String {
 /// The members of an object in their order, duplicates included.
 struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
-impl Members<'_> {
+impl<'a> Members<'a> {
+    fn of(line: &'a str) -> Result<Members<'a>, String> {
+        if line.starts_with('[') {
+            return Err("a JSON array; one object a line is wanted (jq -c '.[]' makes such)".into());
+        }
+        serde_json::from_str(line).map_err(|error| no_json(&error))
+    }
+
+    /// The value of a member that must be there, once.
+    fn one(&self, name: &str) -> Result<&'a RawValue, String> {
+        let mut found = self.0.iter().filter(|(other, _)| other == name);
+        match (found.next(), found.next()) {
+            (Some((_, value)), None) => Ok(value),
+            (Some(_), Some(_)) => Err(format!("{} is given twice", shown(name))),
+            (None, _) => {
+                let names: Vec<String> =
+                    self.0.iter().take(NAMES_SHOWN).map(|(name, _)| shown(name)).collect();
+                Err(format!("there is no member {}; there are: {}", shown(name), names.join(", ")))
+            }
+        }
+    }
+
+    /// The same as text: that of a string, anything else as it is spelled, but no `null`.
+    fn spelled(&self, name: &str) -> Result<Cow<'a, str>, String> {
+        let value = self.one(name)?.get();
+        match value.as_bytes().first() {
+            Some(b'"') => text(value).map_err(|error| format!("{}: {error}", shown(name))),
+            Some(b'n') => Err(format!("{} is null", shown(name))),
+            _ => Ok(Cow::Borrowed(value)),
+        }
+    }
+
     fn has(&self, name: &str) -> bool {
         self.0.iter().any(|(other, _)| other == name)
     }
@@ -258,6 +317,33 @@ mod tests {
             ),
         ] {
             assert_eq!(row(line).unwrap_err(), said, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_is_made_of_members() {
+        let filled = |line: &str| {
+            let made = FromMembers::new("{{ q }}|{{n}}|{{q}}", Some("id")).unwrap();
+            let mut row = IncomingRow::default();
+            made.fill(line, &mut row)?;
+            let value = |column| row.get(column).unwrap_or_default().to_owned();
+            Ok::<_, String>((value(Column::Prompt), value(Column::Key)))
+        };
+        let good = |prompt: &str, key: &str| Ok((prompt.to_owned(), key.to_owned()));
+        let line = r#" {"q":"a \"b\"","n":1.50,"id":17,"prompt":"other"} "#;
+        assert_eq!(filled(line), good("a \"b\"|1.50|a \"b\"", "17"));
+        let line = r#"{"q":{"a": [1]},"n":true,"id":"x"}"#;
+        assert_eq!(filled(line), good(r#"{"a": [1]}|true|{"a": [1]}"#, "x"));
+        for (line, said) in [
+            (r#"{"q":1,"id":2}"#, "there is no member `n`; there are: `q`, `id`"),
+            (r#"{"q":1,"n":null,"id":2}"#, "`n` is null"),
+            (r#"{"q":1,"n":1,"n":2,"id":2}"#, "`n` is given twice"),
+            (r#"{"q":1,"n":1,"id":null}"#, "`id` is null"),
+            (r#"{"q":1,"n":1,"id":[2]}"#, "`id` must be text or a number"),
+            (r#"{"q":1,"n":1}"#, "there is no member `id`; there are: `q`, `n`"),
+            ("[1]", "a JSON array; one object a line is wanted (jq -c '.[]' makes such)"),
+        ] {
+            assert_eq!(filled(line).unwrap_err(), said, "{line}");
         }
     }
 

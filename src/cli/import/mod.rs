@@ -14,6 +14,7 @@ mod progress;
 mod reader;
 mod report;
 mod rows;
+mod seen;
 mod table;
 mod template;
 
@@ -32,6 +33,7 @@ use progress::Progress;
 use reader::{Group, Reading};
 use report::Tally;
 use rows::{BadLine, RowReader};
+use seen::Seen;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +49,7 @@ const GAP: Duration = Duration::from_millis(10);
 #[command(after_help = "Examples:\n  \
     claudeq import jobs.jsonl --batch nightly\n  \
     claudeq import texts.csv --template 'Summarise: {{text}}' --key-col id\n  \
+    claudeq import rows.jsonl --template 'Translate: {{title}}' --key-col id\n  \
     claudeq import batch.jsonl --dry-run\n  \
     jq -c '{prompt: .question, key: .id}' all.json | claudeq import - --keep-going\n\n\
     A line of JSON is one of these:\n  \
@@ -54,6 +57,7 @@ const GAP: Duration = Duration::from_millis(10);
     {\"messages\": […], \"max_tokens\": 9}      a body of the Messages API\n  \
     {\"custom_id\": \"a\", \"params\": {…}}       a line of a Message Batches file\n\n\
     A table begins with the names of its columns; without --template these are columns of jobs.\n\
+    With --template members of a JSON object may have any names, too.\n\
     Options such as --model hold for lines that do not say. Rows go in by the hundred: what is in\n\
     stays, whatever happens behind it. Ends with 65 when a line was bad.")]
 pub(crate) struct ImportArgs {
@@ -63,10 +67,10 @@ pub(crate) struct ImportArgs {
     /// How rows are written [default: by the file's name, else by its first byte]
     #[arg(long, value_enum)]
     format: Option<Format>,
-    /// The prompt, with {{column}} for a column's value; of plain lines {{line}}
+    /// The prompt, with {{column}} for a column's or a member's value; of plain lines {{line}}
     #[arg(long, value_name = "TEXT")]
     template: Option<String>,
-    /// The column that is the key
+    /// The column, or the member of a JSON object, that is the key; with --template
     #[arg(long, value_name = "COLUMN")]
     key_col: Option<String>,
     /// What to do with a line whose key or id a job has already
@@ -132,6 +136,7 @@ pub(crate) async fn run(args: &ImportArgs, context: &Context) -> anyhow::Result<
         progress: Progress::new(size, context),
         tally: Tally::default(),
         census: args.dry_run.then(Census::default),
+        seen: Seen::default(),
         rule,
     };
     let groups = reader::start(rows, reading);
@@ -153,6 +158,7 @@ struct Import<'a> {
     progress: Progress,
     tally: Tally,
     census: Option<Census>,
+    seen: Seen,
 }
 
 /// How the reading ended.
@@ -217,6 +223,9 @@ impl Import<'_> {
     async fn take(&mut self, mut group: Group) -> anyhow::Result<Option<BadLine>> {
         let mut done = Imported::default();
         let imported = self.store.import(&group.rows, &self.rule, &mut done).await;
+        if self.rule.rehearse {
+            self.seen.amend(&group, &mut done, &self.rule);
+        }
         let (on_duplicate, keep_going) = (self.rule.on_duplicate, self.rule.keep_going);
         let bad = self.tally.add(&group, &done, on_duplicate, keep_going);
         self.count(&mut group, &done);
@@ -253,6 +262,9 @@ impl Import<'_> {
         if unnamed > 0 {
             let more = if unnamed == 1 { "line" } else { "lines" };
             output::note(&format!("and {unnamed} more bad {more}; 2> FILE has all of them"));
+        }
+        if self.seen.is_full {
+            output::note("keys behind the first 1,800,000 were not compared with each other");
         }
         match ended {
             Ended::Whole if self.tally.bad > 0 => Ok(Exit::BadInput),

@@ -2,7 +2,7 @@
 
 use super::ImportArgs;
 use super::input::{Format, Input};
-use super::json_line;
+use super::json_line::{self, FromMembers};
 use super::lines::{BYTES_MAX, LineReader, TOO_LONG};
 use super::table::{TableError, TableReader};
 use super::template::{Template, place_of};
@@ -40,7 +40,7 @@ pub(super) struct RowReader {
 }
 
 enum Source {
-    Json(LineReader),
+    Json(LineReader, Option<FromMembers>),
     Lines(LineReader, Option<Template>),
     Table(TableReader, Plan),
 }
@@ -59,14 +59,18 @@ impl RowReader {
         let format = input.format(args.format, &args.file)?;
         let Input { name, bytes, .. } = input;
         let template = args.template.as_deref();
-        if args.key_col.is_some() && !matches!(format, Format::Csv | Format::Tsv) {
-            return Err(usage("--key-col is for csv and tsv"));
+        if args.key_col.is_some() && format == Format::Lines {
+            return Err(usage("--key-col is for jsonl, csv and tsv"));
+        }
+        if args.key_col.is_some() && template.is_none() {
+            return Err(usage("--key-col goes with --template"));
         }
         let source = match format {
-            Format::Jsonl if template.is_some() => {
-                return Err(usage("--template is for csv, tsv and lines"));
+            Format::Jsonl => {
+                let key = args.key_col.as_deref();
+                let made = template.map(|text| FromMembers::new(text, key)).transpose();
+                Source::Json(LineReader::new(bytes, BYTES_MAX), made.map_err(usage)?)
             }
-            Format::Jsonl => Source::Json(LineReader::new(bytes, BYTES_MAX)),
             Format::Lines => {
                 let columns = [LINE.to_owned()];
                 let template = template.map(|text| Template::parse(text, &columns));
@@ -88,7 +92,7 @@ impl RowReader {
     /// The last line that was read.
     pub(super) fn line(&self) -> u64 {
         match &self.source {
-            Source::Json(lines) | Source::Lines(lines, _) => lines.number,
+            Source::Json(lines, _) | Source::Lines(lines, _) => lines.number,
             Source::Table(table, _) => table.number,
         }
     }
@@ -96,7 +100,7 @@ impl RowReader {
     /// Bytes read so far.
     pub(super) fn bytes(&self) -> u64 {
         match &self.source {
-            Source::Json(lines) | Source::Lines(lines, _) => lines.read,
+            Source::Json(lines, _) | Source::Lines(lines, _) => lines.read,
             Source::Table(table, _) => table.read,
         }
     }
@@ -104,7 +108,7 @@ impl RowReader {
     /// Whether the next row may have to be waited for.
     pub(super) fn may_wait(&self) -> bool {
         match &self.source {
-            Source::Json(lines) | Source::Lines(lines, _) => lines.may_wait(),
+            Source::Json(lines, _) | Source::Lines(lines, _) => lines.may_wait(),
             Source::Table(table, _) => table.may_wait(),
         }
     }
@@ -114,9 +118,10 @@ impl RowReader {
         let Some(line) = self.advance()? else { return Ok(Next::End) };
         let mut row = IncomingRow::default();
         let made = match &self.source {
-            Source::Json(lines) => {
-                text_of(lines.line()).and_then(|text| json_line::parse(text, &mut row))
-            }
+            Source::Json(lines, made) => text_of(lines.line()).and_then(|text| match made {
+                Some(made) => made.fill(text, &mut row),
+                None => json_line::parse(text, &mut row),
+            }),
             Source::Lines(lines, template) => {
                 text_of(lines.line()).and_then(|text| plain(text, template.as_ref(), &mut row))
             }
@@ -136,7 +141,7 @@ impl RowReader {
         let name = &self.name;
         loop {
             let (line, is_blank) = match &mut self.source {
-                Source::Json(lines) | Source::Lines(lines, _) => {
+                Source::Json(lines, _) | Source::Lines(lines, _) => {
                     if !lines.next().with_context(|| format!("cannot read {name}"))? {
                         return Ok(None);
                     }
@@ -205,9 +210,6 @@ fn plan(table: &mut TableReader, name: &str, args: &ImportArgs) -> anyhow::Resul
     let columns =
         columns.map_err(|why| failure(Exit::BadInput, format!("{name}: the head line: {why}")))?;
     let Some(template) = &args.template else {
-        if args.key_col.is_some() {
-            return Err(usage("--key-col goes with --template"));
-        }
         return as_columns(&columns).map(Plan::Columns).map_err(usage);
     };
     let key = args.key_col.as_deref().map(|name| place_of(name, &columns)).transpose();

@@ -14,6 +14,26 @@ enum Piece {
 impl Template {
     /// Reads a template over these columns.
     pub(super) fn parse(text: &str, columns: &[String]) -> Result<Template, String> {
+        Template::read(text, |name| place_of(name, columns))
+    }
+
+    /// Reads a template over whatever it names; the names in the order of their places.
+    pub(super) fn over_any(text: &str) -> Result<(Template, Vec<String>), String> {
+        let mut names: Vec<String> = Vec::new();
+        let template = Template::read(text, |name| {
+            let known = names.iter().position(|known| known == name);
+            Ok(known.unwrap_or_else(|| {
+                names.push(name.to_owned());
+                names.len() - 1
+            }))
+        })?;
+        Ok((template, names))
+    }
+
+    fn read(
+        text: &str,
+        mut place: impl FnMut(&str) -> Result<usize, String>,
+    ) -> Result<Template, String> {
         let mut pieces = Vec::new();
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
@@ -23,7 +43,7 @@ impl Template {
             if !before.is_empty() {
                 pieces.push(Piece::Text(before.to_owned()));
             }
-            pieces.push(Piece::Column(place_of(name.trim(), columns)?));
+            pieces.push(Piece::Column(place(name.trim())?));
             rest = behind;
         }
         if !rest.is_empty() {
@@ -100,6 +120,9 @@ mod tests {
         ] {
             assert_eq!(filled(template, &["", ""]).unwrap_err(), said);
         }
+        let (template, names) = Template::over_any("{{b}} {{ a }} {{b}}").unwrap();
+        assert_eq!(names, ["b", "a"]);
+        assert_eq!(template.fill(|place| Ok::<_, String>(["B", "A"][place])).unwrap(), "B A B");
         let twice = Template::parse("{{a}}", &columns(&["a", "b", "a"]));
         assert_eq!(twice.unwrap_err(), "there are two columns \"a\"");
     }

@@ -73,6 +73,13 @@ fn tables_and_plain_lines() {
     let stage = Stage::ready();
     stage.file("lines.txt", "one\r\n\n two\nthree");
     assert_eq!(stage.ok(&["import", "lines.txt"]), "added 3 jobs");
+    let rows = "{\"name\": \"Ada\", \"nr\": 1}\n{\"name\": null, \"nr\": 2}\n";
+    let template = ["--template", "Greet {{name}}", "--key-col", "nr", "--keep-going"];
+    let said = stage.import_stdin(rows.as_bytes(), &template);
+    assert_eq!((said.code, said.out.as_str()), (65, "added 1 job; 1 bad line"));
+    assert_eq!(said.err, "standard input:2: `name` is null");
+    assert_eq!(stage.value("SELECT prompt FROM jobs WHERE key = '1'"), "Greet Ada");
+    stage.value("DELETE FROM jobs WHERE key = '1'");
     let said = stage.import_stdin(b"x\n", &["--format", "lines", "--template", "<{{line}}>"]);
     assert_eq!(said.unwrap(), "added 1 job");
     assert_eq!(stage.jobs("prompt"), "one| two|three|<x>");
@@ -257,8 +264,9 @@ fn files_that_are_no_good() {
         ("open.csv", &["--template", "x"], 2, "the template has no {{column}}"),
         ("open.csv", &["--template", "{{text}}", "--key-col", "k"], 2, "there is no column \"k\""),
         ("open.csv", &["--key-col", "id"], 2, "--key-col goes with --template"),
-        ("array.json", template, 2, "--template is for csv, tsv and lines"),
-        ("array.json", &["--key-col", "id"], 2, "--key-col is for csv and tsv"),
+        ("array.json", &["--template", "{{x"], 2, "the template has {{ without }}"),
+        ("array.json", &["--key-col", "id"], 2, "--key-col goes with --template"),
+        ("words", &["--format", "lines", "--key-col", "id"], 2, "--key-col is for jsonl, csv and"),
     ] {
         let answer = stage.run(&[&["import", file], args].concat());
         assert_eq!(answer.code, code, "{file} {args:?}: {answer:?}");
@@ -306,6 +314,40 @@ fn a_dry_run_says_what_would_be_and_writes_nothing() {
     assert_eq!(summary["output_tokens"], 99_900);
     assert!(summary["usd"].as_f64().unwrap() > 0.1 && summary["finishes_at"].is_i64(), "{json}");
     assert_eq!(stage.jobs("prompt"), "there");
+}
+
+/// Also of lines so far apart that they do not go in together.
+#[test]
+fn a_dry_run_finds_keys_that_come_twice() {
+    let stage = Stage::ready();
+    let mut rows = many(2_000, "", true);
+    let eighth = rows.lines().nth(7).unwrap().to_owned();
+    rows += "{\"prompt\": \"again\", \"key\": \"k7\"}\n";
+    rows += &format!("{eighth}\n{{\"prompt\": \"new\", \"key\": \"other\"}}\n");
+    stage.file("jobs.jsonl", rows);
+    let run = |args: &[&str]| stage.run(&[&["import", "jobs.jsonl"], args].concat());
+    let refused = run(&["--dry-run"]);
+    assert_eq!(refused.code, 65, "{refused:?}");
+    assert_eq!(
+        refused.err.lines().last(),
+        Some("claudeq: jobs.jsonl:2001: line 7 has this key already")
+    );
+    assert!(refused.out.starts_with("would add 2,000 jobs; 1 bad line; ≈ "), "{refused:?}");
+    let all = run(&["--dry-run", "--keep-going"]);
+    assert!(all.err.contains("jobs.jsonl:2002: line 8 is the same"), "{all:?}");
+    for (rule, said) in [
+        ("skip", "add 2,001 jobs; leave out 2 that were there, 1 with another prompt or request"),
+        ("replace", "add 2,002 jobs, 1 of them in place of others; leave out 1 that was there"),
+    ] {
+        let dry = run(&["--dry-run", "--on-duplicate", rule]);
+        assert!(dry.out.starts_with(&format!("would {said}; ≈ ")), "{dry:?}");
+    }
+    // What is done then is what was said.
+    let done = run(&["--on-duplicate", "replace"]);
+    assert_eq!(
+        done.out,
+        "added 2,002 jobs, 1 of them in place of others; left out 1 that was there"
+    );
 }
 
 #[test]
