@@ -74,6 +74,8 @@ CREATE TABLE job_state (
   finished_at      INTEGER,
   error_class      TEXT,
   error            TEXT,
+  max_tokens       INTEGER,                     -- asked by hand, in place of the job's own
+  turn_from        INTEGER,                     -- first attempt of a turn that was paused
   CHECK ((state = 'running') = (epoch IS NOT NULL)),
   CHECK ((state = 'succeeded' OR state = 'failed' OR state = 'cancelled')
     = (finished_seq IS NOT NULL)),
@@ -410,10 +412,19 @@ SELECT
   s.error AS error,
   s.attempts AS attempts,
   coalesce(a.model, j.model) AS model,
-  a.input_tokens AS input_tokens,
-  a.output_tokens AS output_tokens,
-  a.cache_read_tokens AS cache_read_tokens,
-  a.cache_write_tokens AS cache_write_tokens,
+  -- Of a turn in several calls: all of them together.
+  CASE WHEN s.turn_from IS NULL THEN a.input_tokens ELSE
+    (SELECT sum(c.input_tokens) FROM attempts AS c
+     WHERE c.job_id = s.id AND c.id >= s.turn_from) END AS input_tokens,
+  CASE WHEN s.turn_from IS NULL THEN a.output_tokens ELSE
+    (SELECT sum(c.output_tokens) FROM attempts AS c
+     WHERE c.job_id = s.id AND c.id >= s.turn_from) END AS output_tokens,
+  CASE WHEN s.turn_from IS NULL THEN a.cache_read_tokens ELSE
+    (SELECT sum(c.cache_read_tokens) FROM attempts AS c
+     WHERE c.job_id = s.id AND c.id >= s.turn_from) END AS cache_read_tokens,
+  CASE WHEN s.turn_from IS NULL THEN a.cache_write_tokens ELSE
+    (SELECT sum(c.cache_write_tokens) FROM attempts AS c
+     WHERE c.job_id = s.id AND c.id >= s.turn_from) END AS cache_write_tokens,
   -- Every attempt counts, those of unknown fate at their worst; NULL when one has no price.
   (SELECT CASE WHEN count(*) = count(c.settled_nanousd)
      THEN total(c.settled_nanousd) / 1000000000.0 END
@@ -442,7 +453,7 @@ SELECT
   j.run_at AS run_at,
   s.expires_at AS expires_at,
   j.model AS model,
-  j.max_tokens AS max_tokens,
+  coalesce(s.max_tokens, j.max_tokens) AS max_tokens,
   j.max_attempts AS max_attempts,
   s.error_class AS error_class,
   s.error AS error,

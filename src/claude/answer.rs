@@ -53,7 +53,7 @@ fn odd(what: impl Into<String>) -> NoAnswer {
 }
 
 /// The text blocks, joined without a separator: citations cut one sentence into several.
-fn joined_text(content: &RawValue) -> Option<String> {
+pub(super) fn joined_text(content: &RawValue) -> Option<String> {
     let blocks: Vec<&RawValue> = serde_json::from_str(content.get()).ok()?;
     let mut joined = String::new();
     for block in blocks {

@@ -19,10 +19,12 @@ mod fields;
 pub mod given;
 mod head;
 pub mod key;
+mod parts;
 pub mod request;
 mod sight;
 mod stream;
 
 pub use client::{Auth, Client, ClientConfig, ClientError};
+pub use parts::Parts;
 pub use request::{Fallbacks, InvalidRequest, JobBody, Prepared, prepare};
 pub use sight::Sight;

@@ -2,10 +2,12 @@
 //!
 //! Invariant: what a producer put into `request` is sent with its values untouched and in its
 //! order; only `model`, `max_tokens` and `system` are added where they lack, and `stream` is
-//! taken out, which is the daemon's to decide.
+//! taken out, which is the daemon's to decide. Where a person asked again with another `max_tokens`,
+//! that takes its place; where a turn was paused, it is the last of the messages.
 
 use super::bounds;
 use super::fields::{Fields, as_text, raw, raw_text};
+use super::parts::Parts;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use std::sync::Arc;
@@ -32,6 +34,10 @@ pub struct JobBody<'a> {
     pub model: Option<&'a str>,
     /// The most tokens of output.
     pub max_tokens: Option<i64>,
+    /// What a person asked for instead, whatever the job says.
+    pub asked_max_tokens: Option<i64>,
+    /// A turn to go on with.
+    pub parts: Option<&'a Parts>,
 }
 
 /// What the job leaves open: the queue's values, then the global ones, already merged.
@@ -153,7 +159,12 @@ fn from_prompt(
     }
     let content = raw_text(prompt);
     fields.set("messages", raw(format!(r#"[{{"role":"user","content":{content}}}]"#)));
-    Ok(Prepared { body: fields.to_json().into(), model: model.into(), max_tokens, unbounded: None })
+    let mut unbounded = None;
+    if let Some(parts) = job.parts {
+        parts.resume(&mut fields);
+        unbounded = bounds::unbounded(&fields);
+    }
+    Ok(Prepared { body: fields.to_json().into(), model: model.into(), max_tokens, unbounded })
 }
 
 fn from_request(
@@ -171,16 +182,24 @@ fn from_request(
     let untouched = given.model.is_some()
         && given.max_tokens.is_some()
         && fields.get("stream").is_none()
+        && job.asked_max_tokens.is_none()
+        && job.parts.is_none()
         && (fields.get("system").is_some() || job.system.or(fallbacks.system).is_none());
 
     let model = match given.model {
         Some(model) => model,
         None => filled_model(job, fallbacks)?.to_owned(),
     };
-    let max_tokens = match given.max_tokens {
+    let max_tokens = match given.max_tokens.filter(|_| job.asked_max_tokens.is_none()) {
         Some(max_tokens) => max_tokens,
         None => filled_max_tokens(job, fallbacks)?,
     };
+    if job.asked_max_tokens.is_some() {
+        fields.set("max_tokens", raw(max_tokens.to_string()));
+    }
+    if let Some(parts) = job.parts {
+        parts.resume(&mut fields);
+    }
     let body = if untouched {
         Bytes::copy_from_slice(request.as_bytes())
     } else {
@@ -276,7 +295,7 @@ fn is_model(name: &str) -> bool {
 }
 
 fn filled_max_tokens(job: &JobBody, fallbacks: &Fallbacks) -> Result<i64, InvalidRequest> {
-    let max_tokens = job.max_tokens.or(fallbacks.max_tokens);
+    let max_tokens = job.asked_max_tokens.or(job.max_tokens).or(fallbacks.max_tokens);
     let max_tokens = max_tokens.ok_or(InvalidRequest::NoMaxTokens)?;
     if !(0..=MAX_TOKENS_MAX).contains(&max_tokens) {
         return Err(InvalidRequest::BadMaxTokens);
@@ -343,6 +362,44 @@ mod tests {
         let prepared = request(&format!("\n {written}\r\n")).unwrap();
         assert_eq!(text(&prepared), written);
         assert_eq!((&*prepared.model, prepared.max_tokens), ("m", 9));
+    }
+
+    #[test]
+    fn what_was_asked_by_hand_takes_the_place_of_what_is_written() {
+        let asked = |job: JobBody| {
+            let prepared = prepare(&JobBody { asked_max_tokens: Some(77), ..job }, &FALLBACKS);
+            let prepared = prepared.unwrap();
+            assert_eq!(prepared.max_tokens, 77);
+            text(&prepared).to_owned()
+        };
+        let request = Some(r#"{"max_tokens":9,"model":"m", "messages":[ 1 ]}"#);
+        assert_eq!(
+            asked(JobBody { request, max_tokens: Some(5), ..JobBody::default() }),
+            r#"{"max_tokens":77,"model":"m","messages":[ 1 ]}"#
+        );
+        let lacks = JobBody { request: Some(r#"{"messages":[1]}"#), ..JobBody::default() };
+        assert!(asked(lacks).contains(r#""max_tokens":77,"#));
+        let prompt = JobBody { prompt: Some("x"), max_tokens: Some(5), ..JobBody::default() };
+        assert!(asked(prompt).contains(r#""max_tokens":77,"#));
+    }
+
+    #[test]
+    fn a_paused_turn_is_the_last_of_the_messages() {
+        let parts = Parts::of(r#"{"content":[{"type":"text","text":"so far"}]}"#, 1);
+        let turn = r#"{"role":"assistant","content":[{"type":"text","text":"so far"}]}"#;
+        let job = JobBody { parts: Some(&parts), ..JobBody::default() };
+        let complete = r#"{"model":"m","max_tokens":9,"messages":[1]}"#;
+        let prepared = prepare(&JobBody { request: Some(complete), ..job }, &FALLBACKS).unwrap();
+        assert_eq!(
+            text(&prepared),
+            format!(r#"{{"model":"m","max_tokens":9,"messages":[1,{turn}]}}"#)
+        );
+        let prepared = prepare(&JobBody { prompt: Some("x"), ..job }, &FALLBACKS).unwrap();
+        assert!(text(&prepared).ends_with(&format!(r#""content":"x"}},{turn}]}}"#)));
+        assert_eq!(prepared.unbounded, None);
+        let odd = Parts::of(r#"{"content":[{"type":"web_search_tool_result"}]}"#, 1);
+        let job = JobBody { prompt: Some("x"), parts: Some(&odd), ..JobBody::default() };
+        assert!(prepare(&job, &FALLBACKS).unwrap().unbounded.is_some());
     }
 
     #[test]

@@ -37,12 +37,17 @@ struct BulkArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     claudeq retry 17\n  \
-    claudeq retry --batch nightly --error-class timeout\n\n\
-    Without ids and --state only jobs that failed or were cancelled are run again: one that\n\
-    succeeded would be paid for twice. What was answered and paid before stays on record.")]
+    claudeq retry --batch nightly --error-class timeout\n  \
+    claudeq retry --batch nightly --max-tokens 8192\n\n\
+    Without ids, --state and --stop-reason only jobs that failed or were cancelled are run again:\n\
+    one that succeeded would be paid for twice. With --max-tokens it is those whose answer was cut\n\
+    off (stop_reason max_tokens). What was answered and paid before stays on record.")]
 pub(crate) struct RetryArgs {
     #[command(flatten)]
     bulk: BulkArgs,
+    /// Ask with this max_tokens, now and whenever they are run again
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(1..=10_000_000))]
+    max_tokens: Option<i64>,
 }
 
 /// Cancel jobs that are not finished; a running call ends first and its answer is kept
@@ -78,52 +83,48 @@ struct Change {
     verb: &'static str,
     past: &'static str,
     event: JobEvent,
-    /// What is meant when neither ids nor states are given.
+    /// What is meant when neither ids, states nor stop reasons are given …
     usual: &'static [JobState],
+    /// … and how their answers have stopped.
+    usual_stop: Option<&'static str>,
     now_too: bool,
+    max_tokens: Option<i64>,
+}
+
+impl Change {
+    fn new(verb: &'static str, past: &'static str, event: JobEvent) -> Change {
+        Change { verb, past, event, usual: &[], usual_stop: None, now_too: false, max_tokens: None }
+    }
 }
 
 pub(crate) async fn retry(args: &RetryArgs, context: &Context) -> anyhow::Result<Exit> {
-    let change = Change {
-        verb: "retry",
-        past: "retried",
-        event: JobEvent::Retry,
-        usual: &[JobState::Failed, JobState::Cancelled],
-        now_too: false,
-    };
+    let mut change = Change::new("retry", "retried", JobEvent::Retry);
+    change.usual = &[JobState::Failed, JobState::Cancelled];
+    if args.max_tokens.is_some() {
+        // More room is for those that had too little.
+        change.usual = &[JobState::Succeeded];
+        change.usual_stop = Some("max_tokens");
+    }
+    change.max_tokens = args.max_tokens;
     carry_out(&change, &args.bulk, context).await
 }
 
 pub(crate) async fn cancel(args: &CancelArgs, context: &Context) -> anyhow::Result<Exit> {
-    let change = Change {
-        verb: "cancel",
-        past: "cancelled",
-        event: JobEvent::Cancel,
-        usual: &[JobState::Queued, JobState::Running, JobState::Held],
-        now_too: args.now,
-    };
+    let mut change = Change::new("cancel", "cancelled", JobEvent::Cancel);
+    change.usual = &[JobState::Queued, JobState::Running, JobState::Held];
+    change.now_too = args.now;
     carry_out(&change, &args.bulk, context).await
 }
 
 pub(crate) async fn hold(args: &HoldArgs, context: &Context) -> anyhow::Result<Exit> {
-    let change = Change {
-        verb: "hold",
-        past: "held",
-        event: JobEvent::Hold,
-        usual: &[JobState::Queued],
-        now_too: false,
-    };
+    let mut change = Change::new("hold", "held", JobEvent::Hold);
+    change.usual = &[JobState::Queued];
     carry_out(&change, &args.bulk, context).await
 }
 
 pub(crate) async fn release(args: &ReleaseArgs, context: &Context) -> anyhow::Result<Exit> {
-    let change = Change {
-        verb: "release",
-        past: "released",
-        event: JobEvent::Release,
-        usual: &[JobState::Held],
-        now_too: false,
-    };
+    let mut change = Change::new("release", "released", JobEvent::Release);
+    change.usual = &[JobState::Held];
     carry_out(&change, &args.bulk, context).await
 }
 
@@ -137,8 +138,9 @@ struct Fitting {
 
 async fn carry_out(change: &Change, bulk: &BulkArgs, context: &Context) -> anyhow::Result<Exit> {
     let mut which = bulk.select.explicit(change.verb)?;
-    if which.ids.is_empty() && which.states.is_empty() {
+    if which.ids.is_empty() && which.states.is_empty() && which.stop_reason.is_none() {
         which.states = change.usual.to_vec();
+        which.stop_reason = change.usual_stop.map(str::to_owned);
     }
     let store = context.store().await?;
     let found = store.select(&which).await?;
@@ -227,7 +229,10 @@ async fn write(
     let ids: Vec<JobId> = fitting.jobs.iter().map(|(id, _)| *id).collect();
     let mut changed = 0;
     for chunk in ids.chunks(CHUNK) {
-        let edited = store.edit(chunk, change.event, change.now_too).await;
+        let edited = match change.event {
+            JobEvent::Retry => store.retry(chunk, change.max_tokens).await,
+            event => store.edit(chunk, event, change.now_too).await,
+        };
         changed += edited.map_err(|error| busy(store, error))?.changed;
         if change.event == JobEvent::Cancel && !store.holder().held {
             sweep(store, context).await?;
@@ -276,7 +281,7 @@ mod tests {
     use super::*;
 
     fn change(event: JobEvent) -> Change {
-        Change { verb: "cancel", past: "cancelled", event, usual: &[], now_too: false }
+        Change::new("cancel", "cancelled", event)
     }
 
     #[test]

@@ -65,7 +65,7 @@ async fn print(
     let finished = JobState::parse(&detail.state).is_some_and(JobState::is_finished);
     if !finished {
         // What an earlier life of the job answered is history.
-        (detail.text, detail.response) = (None, None);
+        (detail.text, detail.response, detail.stop_reason) = (None, None, None);
     }
     if args.text {
         let Some(text) = detail.text else { return Err(no_answer(&detail)) };
@@ -108,7 +108,7 @@ fn page(job: &JobDetail, model: Option<String>, now: Timestamp, screen: &Screen)
     page.field("batch", job.batch.clone());
     page.field("key", job.key.clone());
     page.field("model", model);
-    page.field("max_tokens", job.max_tokens.map(format::count));
+    page.field("max_tokens", max_tokens_of(job));
     page.field("created", Some(moment(job.created_at, now)));
     page.field("run at", job.run_at.map(|at| moment(at, now)));
     page.field("expires", job.expires_at.map(|at| moment(at, now)));
@@ -124,6 +124,9 @@ fn page(job: &JobDetail, model: Option<String>, now: Timestamp, screen: &Screen)
     if !error.is_empty() {
         page.toned("error", Tone::Bad, &error);
     }
+    if let Some(reason) = job.stop_reason.as_deref() {
+        page.toned("stopped", tone_of(reason), &stop_words(reason, job.id));
+    }
     page.text("system", job.system.as_deref());
     page.text("prompt", job.prompt.as_deref());
     page.text("request", job.request.as_deref());
@@ -136,6 +139,35 @@ fn queue_of(job: &JobDetail) -> String {
         return job.queue.clone();
     }
     format!("{}, priority {}", job.queue, job.priority)
+}
+
+/// That of its row, and what a person asked instead.
+fn max_tokens_of(job: &JobDetail) -> Option<String> {
+    match (job.max_tokens, job.retry_max_tokens) {
+        (own, Some(asked)) => {
+            let own = own.map(|own| format!(", {} at first", format::count(own)));
+            Some(format!("{} by retry{}", format::count(asked), own.unwrap_or_default()))
+        }
+        (own, None) => own.map(format::count),
+    }
+}
+
+fn tone_of(stop_reason: &str) -> Tone {
+    match stop_reason {
+        "end_turn" | "stop_sequence" => Tone::Plain,
+        _ => Tone::Warn,
+    }
+}
+
+/// Why the answer stopped, and what a person may want to do about it.
+fn stop_words(reason: &str, job: i64) -> String {
+    match reason {
+        "max_tokens" => format!("{reason}: cut off; claudeq retry {job} --max-tokens N"),
+        "model_context_window_exceeded" => format!("{reason}: cut off, the context is full"),
+        "tool_use" => format!("{reason}: the model calls a tool of yours; see .response.content"),
+        "pause_turn" => format!("{reason}: the turn was not gone on with to its end"),
+        _ => reason.to_owned(),
+    }
 }
 
 fn attempts_of(job: &JobDetail) -> String {

@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
     claudeq sim --requests-per-minute 60 --speed 10 --fault 529=0.05\n\n\
     Prints its URL when it is ready. Flags come after --config-file.\n\
     An answer has 20 to 60 tokens. Markers in a prompt decide otherwise: [[out=N]], \
-    [[stop=REASON]],\n[[fault=KIND,times=N]].")]
+    [[stop=REASON]],\n[[pauses=N]], [[fault=KIND,times=N]].")]
 pub(crate) struct SimArgs {
     /// Address and port; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8787")]

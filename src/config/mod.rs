@@ -188,6 +188,7 @@ impl Config {
                 Some(RawOnUnknown::Hold) => OnUnknown::Hold,
                 _ => OnUnknown::Retry,
             },
+            max_continuations: small(file.retry.max_continuations.or(base.retry.max_continuations)),
         };
         if retry.backoff.base > retry.backoff.max {
             let message = "retry.base_delay is longer than retry.max_delay; raise max_delay";
@@ -236,7 +237,7 @@ impl Config {
 }
 
 /// The defaults have every key, so that the last resort is never needed.
-fn small<const MOST: i64>(count: Option<values::Whole<MOST>>) -> u32 {
+fn small<const MOST: i64, const LEAST: i64>(count: Option<values::Whole<MOST, LEAST>>) -> u32 {
     count.and_then(|count| u32::try_from(count.0).ok()).unwrap_or(1)
 }
 

@@ -1,7 +1,8 @@
 //! The file as it is written: every key optional, unknown keys refused.
 
 use super::values::{
-    Attempts, Calls, Count, Delay, KeyFile, MaxTokens, Model, Name, Positive, Size, Span, Zone,
+    Attempts, Calls, Continuations, Count, Delay, KeyFile, MaxTokens, Model, Name, Positive, Size,
+    Span, Zone,
 };
 use crate::domain::limit::OutputMode;
 use serde::Deserialize;
@@ -96,6 +97,7 @@ pub(super) struct RawRetry {
     pub(super) base_delay: Option<Delay>,
     pub(super) max_delay: Option<Delay>,
     pub(super) on_unknown: Option<RawOnUnknown>,
+    pub(super) max_continuations: Option<Continuations>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]

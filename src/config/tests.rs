@@ -96,6 +96,7 @@ fn wrong_values_are_refused_where_they_stand() {
         ("[executor]\nmax_in_flight = 9999999999999999999999", "from 1 to 10000"),
         ("[executor]\nmax_in_flight = 1.5", "a whole number from 1"),
         ("[retry]\nmax_attempts = 5000", "from 1 to 1000"),
+        ("[retry]\nmax_continuations = 101", "a whole number from 0 to 100"),
         ("[defaults]\nmax_tokens = 1000000000", "from 1 to 10000000"),
         ("[queue.a]\nmax_in_flight = 20000", "from 1 to 10000"),
         // Every call would be given up at once, and charged.

@@ -127,9 +127,9 @@ impl Positive {
     }
 }
 
-/// A whole number from 1 to `MOST`.
+/// A whole number from `LEAST` to `MOST`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Whole<const MOST: i64>(pub(super) i64);
+pub(super) struct Whole<const MOST: i64, const LEAST: i64 = 1>(pub(super) i64);
 
 /// Of requests or tokens.
 pub(super) type Count = Whole<1_000_000_000_000>;
@@ -137,24 +137,26 @@ pub(super) type Count = Whole<1_000_000_000_000>;
 pub(super) type Calls = Whole<10_000>;
 /// Attempts of a job; as in the table `jobs`.
 pub(super) type Attempts = Whole<1_000>;
+/// Calls that go on with a turn.
+pub(super) type Continuations = Whole<100, 0>;
 /// Of an answer; as in the table `jobs`.
 pub(super) type MaxTokens = Whole<10_000_000>;
 
-impl<'de, const MOST: i64> Deserialize<'de> for Whole<MOST> {
+impl<'de, const MOST: i64, const LEAST: i64> Deserialize<'de> for Whole<MOST, LEAST> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Number<const MOST: i64>;
-        impl<const MOST: i64> Visitor<'_> for Number<MOST> {
-            type Value = Whole<MOST>;
+        struct Number<const MOST: i64, const LEAST: i64>;
+        impl<const MOST: i64, const LEAST: i64> Visitor<'_> for Number<MOST, LEAST> {
+            type Value = Whole<MOST, LEAST>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "a whole number from 1 to {MOST}, without quotes or unit")
+                write!(f, "a whole number from {LEAST} to {MOST}, without quotes or unit")
             }
-            fn visit_i64<E: Error>(self, value: i64) -> Result<Whole<MOST>, E> {
-                if (1..=MOST).contains(&value) {
+            fn visit_i64<E: Error>(self, value: i64) -> Result<Whole<MOST, LEAST>, E> {
+                if (LEAST..=MOST).contains(&value) {
                     return Ok(Whole(value));
                 }
                 Err(E::invalid_value(Unexpected::Signed(value), &self))
             }
-            fn visit_i128<E: Error>(self, value: i128) -> Result<Whole<MOST>, E> {
+            fn visit_i128<E: Error>(self, value: i128) -> Result<Whole<MOST, LEAST>, E> {
                 Err(E::invalid_value(Unexpected::Other(&format!("integer `{value}`")), &self))
             }
         }

@@ -3,13 +3,14 @@
 //! Invariant: the permit travels with the attempt and is dropped only after its settlement is
 //! committed.
 
-use crate::claude::{Client, Sight};
+use crate::claude::{Client, Parts, Sight};
 use crate::clock::Clock;
 use crate::domain::attempt::{Failure, FailureKind, Outcome, Reply};
 use crate::domain::job::JobId;
 use crate::domain::time::Timestamp;
 use crate::store::Lease;
 use bytes::Bytes;
+use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 /// A call to make.
@@ -19,6 +20,8 @@ pub(super) struct Call {
     pub(super) body: Bytes,
     pub(super) stream: bool,
     pub(super) max_attempts: Option<u32>,
+    /// The turn that it goes on with.
+    pub(super) parts: Option<Arc<Parts>>,
     pub(super) permit: OwnedSemaphorePermit,
 }
 
@@ -33,6 +36,8 @@ pub(super) struct Finished {
     /// Bytes of text that its stream showed, if it was streamed.
     pub(super) streamed_bytes: Option<i64>,
     pub(super) max_attempts: Option<u32>,
+    /// The turn that it went on with.
+    pub(super) parts: Option<Arc<Parts>>,
     pub(super) _permit: OwnedSemaphorePermit,
 }
 
@@ -51,6 +56,7 @@ impl Finished {
             sent_at,
             streamed_bytes,
             max_attempts: call.max_attempts,
+            parts: call.parts,
             _permit: call.permit,
         }
     }

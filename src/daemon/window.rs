@@ -6,13 +6,14 @@
 //! Invariant: filled outside any write transaction.
 
 use super::scout::{self, Place, Scout};
+use crate::claude::Parts;
 use crate::claude::request::{BODY_BYTES_MAX, Fallbacks, InvalidRequest, JobBody, prepare};
 use crate::config::Config;
 use crate::domain::admission::{Candidate, Plan, Wait};
 use crate::domain::job::{JobEvent, JobId};
 use crate::domain::reason::Reason;
 use crate::domain::time::Timestamp;
-use crate::store::{Head, JobRow, Store, StoreError, Unfit};
+use crate::store::{Head, JobRow, Store, StoreError, Terms, TurnSoFar, Unfit};
 use bytes::Bytes;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -41,6 +42,10 @@ pub(super) struct Ready {
     pub(super) body: Bytes,
     pub(super) max_attempts: Option<u32>,
     pub(super) wait_reason: Option<Reason>,
+    /// Under which it was read.
+    pub(super) terms: Terms,
+    /// A turn that it goes on with.
+    pub(super) parts: Option<Arc<Parts>>,
 }
 
 /// The jobs that could start, of every queue the first ones.
@@ -244,7 +249,16 @@ impl HeadWindow {
         }
         for some in missing.chunks(BODIES_AT_ONCE) {
             for row in store.bodies(some).await? {
-                match read(row, config) {
+                let so_far = match row.terms.turn_from {
+                    // Nobody knew how much of it there is.
+                    Some(_) if self.bytes > BYTES_MAX => {
+                        self.too_large = true;
+                        continue;
+                    }
+                    Some(from) => store.turn_so_far(row.id, from).await?,
+                    None => None,
+                };
+                match read(row, so_far, config) {
                     Ok(ready) => {
                         self.bytes += ready.candidate.body_bytes;
                         self.ready.insert(ready.candidate.job, ready);
@@ -294,7 +308,7 @@ fn too_large(job: JobId, bytes: i64) -> Unfit {
 }
 
 /// Measures a job, or says why it can never be called.
-fn read(row: JobRow, config: &Config) -> Result<Ready, Unfit> {
+fn read(row: JobRow, so_far: Option<TurnSoFar>, config: &Config) -> Result<Ready, Unfit> {
     let job = row.id;
     let unfit = |error: String| invalid(job, error);
     let prompt = text(row.prompt.as_deref(), "prompt").map_err(unfit)?;
@@ -302,7 +316,16 @@ fn read(row: JobRow, config: &Config) -> Result<Ready, Unfit> {
     let system = text(row.system.as_deref(), "system").map_err(unfit)?;
     let model = text(row.model.as_deref(), "model").map_err(unfit)?;
     let defaults = config.defaults_for(&row.queue);
-    let body = JobBody { prompt, request, system, model, max_tokens: row.max_tokens };
+    let parts = so_far.map(|so_far| Parts::of(&so_far.body, so_far.calls));
+    let body = JobBody {
+        prompt,
+        request,
+        system,
+        model,
+        max_tokens: row.max_tokens,
+        asked_max_tokens: row.terms.max_tokens,
+        parts: parts.as_ref(),
+    };
     let fallbacks = Fallbacks {
         model: defaults.model.as_deref(),
         max_tokens: defaults.max_tokens,
@@ -323,6 +346,8 @@ fn read(row: JobRow, config: &Config) -> Result<Ready, Unfit> {
         body: prepared.body,
         max_attempts: row.max_attempts,
         wait_reason: None,
+        terms: row.terms,
+        parts: parts.map(Arc::new),
     })
 }
 

@@ -1,7 +1,9 @@
 //! From replies to rows: what each ended call means for its job and for the ledger.
 
 use super::executor::Finished;
+use crate::claude::request::BODY_BYTES_MAX;
 use crate::domain::attempt::{Failure, Outcome};
+use crate::domain::continuation::{Bounds, SoFar, goes_on};
 use crate::domain::gate::Gate;
 use crate::domain::job::JobEvent;
 use crate::domain::reservation::Settlement;
@@ -49,7 +51,14 @@ pub(super) fn ending(
         Outcome::Completed(answer) => {
             ending.usage = answer.usage;
             ending.stop_reason.clone_from(&answer.stop_reason);
-            ending.response = Some((answer.body.clone(), answer.text.clone()));
+            // Each part is kept with all before it: whatever becomes of the job, that is its answer.
+            ending.response = Some(match &finished.parts {
+                Some(parts) => parts.and(answer),
+                None => (answer.body.clone(), answer.text.clone()),
+            });
+            if goes_on(answer, so_far(finished), bounds(&policy)) {
+                ending.next = Next { event: JobEvent::Continue, counts: false, ..ending.next };
+            }
         }
         Outcome::Failed(failure) | Outcome::Unknown(failure) => {
             ending.error_class = Some(failure.class.to_string());
@@ -99,6 +108,16 @@ pub(super) fn abandoned(
         response: None,
         next: next(&outcome, before(lease, false), &policy, now, jitter),
     }
+}
+
+fn so_far(finished: &Finished) -> SoFar {
+    let calls = finished.parts.as_ref().map_or(0, |parts| parts.calls());
+    SoFar { calls, body_bytes: finished.body_bytes }
+}
+
+#[expect(clippy::cast_possible_wrap, reason = "32 MiB")]
+fn bounds(policy: &RetryPolicy) -> Bounds {
+    Bounds { calls: policy.max_continuations, body_bytes: BODY_BYTES_MAX as i64 }
 }
 
 fn before(lease: &Lease, spared: bool) -> Before {

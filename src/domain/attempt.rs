@@ -62,6 +62,11 @@ impl Answer {
     pub fn is_refusal(&self) -> bool {
         self.stop_reason.as_deref() == Some("refusal")
     }
+
+    /// The provider paused its turn: there is more to come when it is asked to go on.
+    pub fn is_paused(&self) -> bool {
+        self.stop_reason.as_deref() == Some("pause_turn")
+    }
 }
 
 /// Why a call gave no answer.

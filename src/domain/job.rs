@@ -64,6 +64,8 @@ pub enum JobEvent {
     Fail,
     /// Back to its place: another attempt follows.
     Requeue,
+    /// Back to its place with a part of its answer: another call goes on with that.
+    Continue,
     /// A person must look at it.
     Hold,
     /// A person let it go on.
@@ -106,7 +108,7 @@ impl JobState {
             (S::Queued, E::Lease) => Ok(S::Running),
             (S::Running, E::Succeed) => Ok(S::Succeeded),
             (S::Running | S::Queued, E::Fail) => Ok(S::Failed),
-            (S::Running, E::Requeue) => Ok(S::Queued),
+            (S::Running, E::Requeue | E::Continue) => Ok(S::Queued),
             (S::Running | S::Queued, E::Hold) => Ok(S::Held),
             (S::Held, E::Release) => Ok(S::Queued),
             (S::Queued | S::Held | S::Running, E::Cancel) => Ok(S::Cancelled),
@@ -169,6 +171,7 @@ mod tests {
             JobEvent::Succeed,
             JobEvent::Fail,
             JobEvent::Requeue,
+            JobEvent::Continue,
             JobEvent::Hold,
             JobEvent::Release,
             JobEvent::Cancel,

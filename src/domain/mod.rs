@@ -6,6 +6,7 @@ pub mod admission;
 pub mod attempt;
 pub mod bucket;
 pub mod budget;
+pub mod continuation;
 pub mod estimate;
 pub mod fairness;
 pub mod forecast;

@@ -46,6 +46,9 @@ pub struct RetryPolicy {
     pub backoff: Backoff,
     /// See [`OnUnknown`].
     pub on_unknown: OnUnknown,
+    /// Calls that go on with a paused turn, at the most (see
+    /// [`goes_on`](super::continuation::goes_on)).
+    pub max_continuations: u32,
 }
 
 /// What follows for the job.
@@ -193,6 +196,7 @@ mod tests {
         max_attempts: 3,
         backoff: Backoff { base: Millis::SECOND, max: Millis::MINUTE },
         on_unknown: OnUnknown::Retry,
+        max_continuations: 8,
     };
 
     fn fail(kind: FailureKind) -> Outcome {

@@ -43,6 +43,7 @@ impl Answer {
         let output_tokens = wanted.min(ask.max_tokens);
         let stop_reason = match asked_stop {
             Some(reason) => reason,
+            None if ask.number("pauses").is_some_and(|pauses| ask.parts < pauses) => "pause_turn",
             None if output_tokens >= ask.max_tokens => "max_tokens",
             None => "end_turn",
         };
@@ -88,13 +89,16 @@ impl Answer {
         text
     }
 
-    /// The tool's call, when the answer is one.
+    /// The tool's call, when the answer ends with one.
     pub(super) fn tool_use(&self) -> Option<Value> {
-        (self.stop_reason == "tool_use").then(|| {
-            let name = self.tool.as_deref().unwrap_or("lookup");
-            let id = self.id.replacen("msg_", "toolu_", 1);
-            json!({ "type": "tool_use", "id": id, "name": name, "input": {} })
-        })
+        // A paused turn is in the middle of a tool of the server's own, if it has one.
+        let (kind, prefix, name) = match (self.stop_reason.as_str(), self.tool.as_deref()) {
+            ("tool_use", name) => ("tool_use", "toolu_", name.unwrap_or("lookup")),
+            ("pause_turn", Some(name)) => ("server_tool_use", "srvtoolu_", name),
+            _ => return None,
+        };
+        let id = self.id.replacen("msg_", prefix, 1);
+        Some(json!({ "type": kind, "id": id, "name": name, "input": {} }))
     }
 
     /// The usage object when `output_tokens` have been produced.
@@ -209,6 +213,9 @@ mod tests {
         let answer = plan("hi [[out=4000]]", 100);
         assert_eq!((answer.output_tokens, answer.stop_reason.as_str()), (100, "max_tokens"));
         assert_eq!(plan("hi [[stop=pause_turn]]", 100).stop_reason, "pause_turn");
+        let second = Ask { parts: 1, ..ask("hi [[pauses=1]]", 100) };
+        assert_eq!(plan("hi [[pauses=1]]", 100).stop_reason, "pause_turn");
+        assert_eq!(Answer::plan(&second, 1, "msg_2".into()).stop_reason, "end_turn");
     }
 
     #[test]

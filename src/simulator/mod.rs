@@ -10,7 +10,7 @@
 //! as the caller's; everything told to the caller is in the caller's time.
 //!
 //! Markers in a prompt decide the answer: `[[out=N]]` and `[[in=N]]` tokens, `[[stop=REASON]]`,
-//! `[[cache_read=N]]`, `[[cache_write=N]]`, `[[id=ANYTHING]]` for the log, and
+//! `[[pauses=N]]` (the turn's first N calls stop with `pause_turn`), `[[cache_read=N]]`, `[[cache_write=N]]`, `[[id=ANYTHING]]` for the log, and
 //! `[[fault=KIND,times=N,retry_after=S,…]]`.
 
 mod answer;

@@ -58,6 +58,8 @@ pub(super) struct Ask {
     /// The text of the last user turn.
     pub(super) last_user: String,
     pub(super) stop_sequence: Option<String>,
+    /// Texts of the assistant at the end: the parts of a turn that is to go on.
+    pub(super) parts: u64,
     /// Names of the tools offered.
     pub(super) tool: Option<String>,
     /// Input tokens as the simulator counts them.
@@ -222,11 +224,24 @@ fn read_texts(value: &Value, ask: &mut Ask) -> Result<(), ApiError> {
         }
         attachments += found;
     }
+    let own = messages.iter().rev().take_while(|message| message["role"] == "assistant");
+    ask.parts = own.map(texts).sum();
     let tools = value.get("tools").map_or(0, |tools| text_tokens(&tools.to_string()));
     let turns = u64::try_from(messages.len()).unwrap_or(u64::MAX);
     ask.counted_tokens =
         8 + 4 * turns + text_tokens(&ask.prompt) + tools + attachments * ATTACHMENT_TOKENS;
     Ok(())
+}
+
+/// How many texts a message has.
+fn texts(message: &Value) -> u64 {
+    match &message["content"] {
+        Value::Array(blocks) => {
+            let texts = blocks.iter().filter(|block| block["type"] == "text").count();
+            u64::try_from(texts).unwrap_or(u64::MAX)
+        }
+        _ => 1,
+    }
 }
 
 /// Appends the text of a string or of content blocks; the number of blocks that are no text.
@@ -343,6 +358,22 @@ mod tests {
         assert_eq!((ask.number("in"), ask.number("out")), (Some(7), Some(20)));
         assert_eq!(ask.last_user, "a [[out=20]]");
         assert_eq!(ask.marker("id"), None);
+    }
+
+    #[test]
+    fn the_parts_of_a_turn_are_counted() {
+        let parts = |messages: &str| {
+            let body = format!(r#"{{"model":"m","max_tokens":1,"messages":[{messages}]}}"#);
+            parse(body.as_bytes(), "2023-06-01", false).unwrap().parts
+        };
+        let user = r#"{"role":"user","content":"x"}"#;
+        let text = r#"{"type":"text","text":"a"}"#;
+        let call = r#"{"type":"server_tool_use","id":"1","name":"web_search","input":{}}"#;
+        let own = |blocks: &str| format!(r#"{{"role":"assistant","content":[{blocks}]}}"#);
+        assert_eq!(parts(user), 0);
+        assert_eq!(parts(&format!("{user},{}", own(&format!("{text},{call},{text}")))), 2);
+        assert_eq!(parts(&format!("{user},{},{}", own(text), own(text))), 2);
+        assert_eq!(parts(&format!("{user},{},{user}", own(text))), 0);
     }
 
     #[test]

@@ -30,6 +30,26 @@ pub struct JobRow {
     pub max_tokens: Option<i64>,
     /// Its own, or none.
     pub max_attempts: Option<u32>,
+    /// What has come about since it was inserted.
+    pub terms: Terms,
+}
+
+/// What became of a job's call since its producer wrote it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// The `max_tokens` that a person asked for.
+    pub max_tokens: Option<i64>,
+    /// The first attempt of a turn that was paused.
+    pub turn_from: Option<AttemptId>,
+}
+
+/// What there is of a paused turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TurnSoFar {
+    /// Its message, JSON.
+    pub body: String,
+    /// Calls that it came from.
+    pub calls: u32,
 }
 
 /// A ready job's place in the queue.
@@ -52,6 +72,8 @@ pub struct Fresh {
     pub attempts: u32,
     /// Those of them that count against `max_attempts`.
     pub counted_attempts: u32,
+    /// As in [`JobRow`]: what was read before may be of another life of the job.
+    pub terms: Terms,
 }
 
 /// What a committed start gives the right to do: one call.

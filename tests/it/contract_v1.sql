@@ -137,6 +137,8 @@ CREATE TABLE job_state (
   finished_at      INTEGER,
   error_class      TEXT,
   error            TEXT,
+  max_tokens       INTEGER,                     -- asked by hand, in place of the job's own
+  turn_from        INTEGER,                     -- first attempt of a turn that was paused
   CHECK ((state = 'running') = (epoch IS NOT NULL)),
   CHECK ((state = 'succeeded' OR state = 'failed' OR state = 'cancelled')
     = (finished_seq IS NOT NULL)),
@@ -288,7 +290,7 @@ SELECT
   j.run_at AS run_at,
   s.expires_at AS expires_at,
   j.model AS model,
-  j.max_tokens AS max_tokens,
+  coalesce(s.max_tokens, j.max_tokens) AS max_tokens,
   j.max_attempts AS max_attempts,
   s.error_class AS error_class,
   s.error AS error,
@@ -335,10 +337,19 @@ SELECT
   s.error AS error,
   s.attempts AS attempts,
   coalesce(a.model, j.model) AS model,
-  a.input_tokens AS input_tokens,
-  a.output_tokens AS output_tokens,
-  a.cache_read_tokens AS cache_read_tokens,
-  a.cache_write_tokens AS cache_write_tokens,
+  -- Of a turn in several calls: all of them together.
+  CASE WHEN s.turn_from IS NULL THEN a.input_tokens ELSE
+    (SELECT sum(c.input_tokens) FROM attempts AS c
+     WHERE c.job_id = s.id AND c.id >= s.turn_from) END AS input_tokens,
+  CASE WHEN s.turn_from IS NULL THEN a.output_tokens ELSE
+    (SELECT sum(c.output_tokens) FROM attempts AS c
+     WHERE c.job_id = s.id AND c.id >= s.turn_from) END AS output_tokens,
+  CASE WHEN s.turn_from IS NULL THEN a.cache_read_tokens ELSE
+    (SELECT sum(c.cache_read_tokens) FROM attempts AS c
+     WHERE c.job_id = s.id AND c.id >= s.turn_from) END AS cache_read_tokens,
+  CASE WHEN s.turn_from IS NULL THEN a.cache_write_tokens ELSE
+    (SELECT sum(c.cache_write_tokens) FROM attempts AS c
+     WHERE c.job_id = s.id AND c.id >= s.turn_from) END AS cache_write_tokens,
   -- Every attempt counts, those of unknown fate at their worst; NULL when one has no price.
   (SELECT CASE WHEN count(*) = count(c.settled_nanousd)
      THEN total(c.settled_nanousd) / 1000000000.0 END
@@ -489,7 +500,7 @@ END;
 
 -- rows that are there from the beginning
 
-INSERT INTO _sqlx_migrations (version, description, installed_on, success, checksum, execution_time) VALUES (1, 'contract', '2026-11-24 00:00:00', 1, X'B436E7D5E5756E9C578CA17211E2DDB07938356471304914A9374C8A226E5EEA12F7EFB952026BF7D68C86EDAE86C4CA', 0);
+INSERT INTO _sqlx_migrations (version, description, installed_on, success, checksum, execution_time) VALUES (1, 'contract', '2026-11-24 00:00:00', 1, X'E64EB6BCCAEC0A3843E3F9D222F4DD251767DCF9FE8955798A6A1546C308484F07B651011E3E4767FB1ABE0BC8EFA801', 0);
 INSERT INTO finished_counts (state, jobs) VALUES ('cancelled', 0);
 INSERT INTO finished_counts (state, jobs) VALUES ('failed', 0);
 INSERT INTO finished_counts (state, jobs) VALUES ('succeeded', 0);

@@ -14,7 +14,7 @@ use crate::domain::ledger::Ledger;
 use crate::domain::limit::{Algorithm, OutputMode, Per, PoolSpec};
 use crate::domain::reason::Reason;
 use crate::domain::time::Millis;
-use crate::store::{Admission, Lease, NewAttempt, StoreError, Unfit};
+use crate::store::{Admission, Fresh, Lease, NewAttempt, StoreError, Unfit};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -51,11 +51,14 @@ pub(super) async fn exchange(
     let written = context
         .store
         .settle_and_admit(now, context.epoch, &closing.endings, &chosen, |fresh| {
+            // What was read of another life of a job is no candidate.
+            let read = |one: &&Fresh| {
+                books.window.get(one.id).is_some_and(|ready| ready.terms == one.terms)
+            };
+            let fresh: HashSet<JobId> = fresh.iter().filter(read).map(|one| one.id).collect();
             let planned = planned.filter(|_| fresh.len() == chosen.len());
-            let planned = planned.unwrap_or_else(|| {
-                let fresh: HashSet<JobId> = fresh.iter().map(|one| one.id).collect();
-                plan_anew(books, &closing, &fresh, &chosen, free_permits)
-            });
+            let planned = planned
+                .unwrap_or_else(|| plan_anew(books, &closing, &fresh, &chosen, free_permits));
             decide(books, &closing, planned)
         })
         .await;
@@ -226,6 +229,7 @@ fn begin(context: &Context, books: &mut Books, ready: Ready, lease: Lease, done:
         lease,
         body: ready.body,
         max_attempts: ready.max_attempts,
+        parts: ready.parts,
         permit,
     });
 }

@@ -87,6 +87,11 @@ impl Closing {
         for (one, ending) in self.finished.iter().zip(&self.endings) {
             books.open.remove(&one.lease.attempt);
             let requeued = ending.next.event == JobEvent::Requeue;
+            if ending.next.event == JobEvent::Continue {
+                // It is ready, and nobody but us knows.
+                done.wake_at = Some(done.wake_at.map_or(self.now, |at| at.min(self.now)));
+                books.stale = true;
+            }
             books.stale |= requeued;
             done.requeued |= requeued;
             tell(one, ending);

@@ -63,7 +63,8 @@ macro_rules! sampled {
             $name,
             "
 SELECT DISTINCT j.id, coalesce(octet_length(j.prompt), 0) + coalesce(octet_length(j.request), 0)
-    + coalesce(octet_length(j.system), 0) AS bytes, CAST(j.model AS BLOB) AS model, j.max_tokens,
+    + coalesce(octet_length(j.system), 0) AS bytes, CAST(j.model AS BLOB) AS model,
+  coalesce(s.max_tokens, j.max_tokens) AS max_tokens,
   j.request IS NOT NULL AS is_request, j.system IS NOT NULL AS has_system
 FROM json_each(?3) AS target CROSS JOIN job_state AS s ON s.id = (",
             $one,

@@ -45,13 +45,14 @@ WHERE id IN (SELECT value FROM json_each(?1)) AND cancel_requested < ?2
   AND id IN (SELECT id FROM job_state
     WHERE id IN (SELECT value FROM json_each(?1)) AND +state IN ('queued', 'running', 'held'))";
 
-/// The answer of before stays with its attempt: the job has none until there is a new one.
-/// A `run_at` that has passed is due at the next turn, as after an insert.
+/// The answer of before stays with its attempt: the job has none until there is a new one, and a
+/// turn that was paused begins anew. A `run_at` that has passed is due at the next turn, as after
+/// an insert.
 pub(super) const RETRY: &str = "-- retry
 UPDATE job_state SET state = 'queued', counted_attempts = 0,
   next_attempt_at = (SELECT j.run_at FROM jobs AS j WHERE j.id = job_state.id),
   attempt_id = NULL, finished_seq = NULL, finished_at = NULL, error_class = NULL, error = NULL,
-  expires_at = NULL
+  expires_at = NULL, max_tokens = coalesce(?2, max_tokens), turn_from = NULL
 WHERE id IN (SELECT value FROM json_each(?1)) AND +state IN ('succeeded', 'failed', 'cancelled')";
 
 /// Of the jobs that are to be retried, before they are.
@@ -243,24 +244,41 @@ impl Store {
         event: JobEvent,
         now_too: bool,
     ) -> Result<Edited, StoreError> {
-        let mut tx = self.begin().await?;
         let list = ids(jobs);
         let statement = match event {
             JobEvent::Cancel => REQUEST_CANCEL,
-            JobEvent::Retry => RETRY,
+            JobEvent::Retry => return self.retry(jobs, None).await,
             JobEvent::Hold => HOLD,
             JobEvent::Release => RELEASE,
-            JobEvent::Lease | JobEvent::Succeed | JobEvent::Fail | JobEvent::Requeue => {
-                return Ok(Edited::default());
-            }
+            JobEvent::Lease
+            | JobEvent::Succeed
+            | JobEvent::Fail
+            | JobEvent::Requeue
+            | JobEvent::Continue => return Ok(Edited::default()),
         };
-        if event == JobEvent::Retry {
-            sqlx::query(UNCANCEL).bind(&list).execute(&mut *tx).await.doing("change jobs")?;
-        }
+        let mut tx = self.begin().await?;
         let mut query = sqlx::query(statement).bind(&list);
         if event == JobEvent::Cancel {
             query = query.bind(if now_too { 2_i64 } else { 1 });
         }
+        let changed = query.execute(&mut *tx).await.doing("change jobs")?.rows_affected();
+        tx.commit().await.doing("commit changed jobs")?;
+        Ok(Edited { changed })
+    }
+
+    /// Runs finished jobs again, as they are or with another `max_tokens`, which stays theirs.
+    ///
+    /// # Errors
+    /// When the database cannot be written.
+    pub async fn retry(
+        &self,
+        jobs: &[JobId],
+        max_tokens: Option<i64>,
+    ) -> Result<Edited, StoreError> {
+        let list = ids(jobs);
+        let mut tx = self.begin().await?;
+        sqlx::query(UNCANCEL).bind(&list).execute(&mut *tx).await.doing("change jobs")?;
+        let query = sqlx::query(RETRY).bind(&list).bind(max_tokens);
         let changed = query.execute(&mut *tx).await.doing("change jobs")?.rows_affected();
         tx.commit().await.doing("commit changed jobs")?;
         Ok(Edited { changed })

@@ -3,6 +3,7 @@
 //! What has ended is settled in the same transaction: a commit costs the same, however much is in it.
 
 use super::Store;
+use super::again::terms;
 use super::batch::Batch;
 use super::columns::columns;
 use super::ledger::add_snapshots;
@@ -23,7 +24,8 @@ use std::collections::HashMap;
 /// Candidates were read outside the transaction: only those still ready count, and none when a
 /// newer daemon has taken over.
 pub(super) const STILL_READY: &str = "-- still_ready
-SELECT s.id, s.attempts, s.counted_attempts FROM json_each(?1) AS wanted
+SELECT s.id, s.attempts, s.counted_attempts, s.max_tokens, s.turn_from
+FROM json_each(?1) AS wanted
 CROSS JOIN job_state AS s ON s.id = wanted.value
 WHERE s.state = 'queued' AND s.next_attempt_at IS NULL AND s.cancel_requested = 0
   AND (s.expires_at IS NULL OR s.expires_at > ?2)
@@ -158,7 +160,12 @@ fn leases(
 
 pub(super) fn fresh(row: &SqliteRow) -> Fresh {
     let count = |at: usize| u32::try_from(row.get::<i64, _>(at)).unwrap_or(u32::MAX);
-    Fresh { id: JobId(row.get(0)), attempts: count(1), counted_attempts: count(2) }
+    Fresh {
+        id: JobId(row.get(0)),
+        attempts: count(1),
+        counted_attempts: count(2),
+        terms: terms(row, 3),
+    }
 }
 
 columns! {

@@ -1,5 +1,6 @@
 //! SQLite: how it is opened, and what is demanded of it.
 
+mod again;
 mod backlog;
 mod batch;
 mod columns;

@@ -4,6 +4,7 @@
 //! on `(state, error_class)` and walks over every queued job.
 
 use super::Store;
+use super::again::terms;
 use crate::domain::job::{JobEvent, JobId, JobState};
 use crate::domain::time::Timestamp;
 use crate::store::error::{Doing, StoreError};
@@ -65,7 +66,7 @@ ORDER BY head.priority DESC, head.id";
 pub(super) const BODIES: &str = "-- bodies
 SELECT j.id, s.queue, s.priority, CAST(j.prompt AS BLOB) AS prompt,
   CAST(j.request AS BLOB) AS request, CAST(j.system AS BLOB) AS system,
-  CAST(j.model AS BLOB) AS model, j.max_tokens, j.max_attempts
+  CAST(j.model AS BLOB) AS model, j.max_tokens, j.max_attempts, s.max_tokens, s.turn_from
 FROM json_each(?1) AS wanted
 JOIN jobs AS j ON j.id = wanted.value
 JOIN job_state AS s ON s.id = j.id";
@@ -374,5 +375,6 @@ fn job_row(row: &SqliteRow) -> JobRow {
         model: row.get(6),
         max_tokens: row.get(7),
         max_attempts: row.get::<Option<i64>, _>(8).and_then(|most| u32::try_from(most).ok()),
+        terms: terms(row, 9),
     }
 }

@@ -69,7 +69,8 @@ pub(super) const DETAIL: &str = "-- detail
 SELECT j.id, j.prompt, j.request, j.system, j.model, j.max_tokens, j.queue, j.batch, j.key,
   j.priority, j.run_at, j.expires_at, j.max_attempts, j.metadata, j.created_at,
   j.cancel_requested, s.state, s.attempts, s.next_attempt_at, s.error_class, s.error,
-  s.finished_at, s.finished_seq, r.text, r.body,
+  s.finished_at, s.finished_seq, s.max_tokens AS retry_max_tokens, r.text, r.body,
+  (SELECT a.stop_reason FROM attempts AS a WHERE a.id = s.attempt_id) AS stop_reason,
   (SELECT CASE WHEN count(*) = count(a.settled_nanousd) THEN total(a.settled_nanousd) / 1e9 END
    FROM attempts AS a WHERE a.job_id = j.id) AS cost_usd
 FROM jobs AS j JOIN job_state AS s ON s.id = j.id
@@ -289,6 +290,7 @@ fn detail_row(row: &SqliteRow) -> JobDetail {
         priority: row.get("priority"),
         model: lossy(row, "model"),
         max_tokens: row.get("max_tokens"),
+        retry_max_tokens: row.get("retry_max_tokens"),
         system: lossy(row, "system"),
         prompt: lossy(row, "prompt"),
         request: lossy(row, "request"),
@@ -304,6 +306,7 @@ fn detail_row(row: &SqliteRow) -> JobDetail {
         error: row.get("error"),
         finished_at: row.get("finished_at"),
         seq: row.get("finished_seq"),
+        stop_reason: row.get("stop_reason"),
         text: row.get("text"),
         response: raw(row, "body"),
         cost_usd: row.get("cost_usd"),

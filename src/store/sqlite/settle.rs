@@ -54,13 +54,14 @@ WHERE s.cancel_requested > 0";
 /// The `+` keeps the index on `state` out: rows are found by id.
 pub(super) const FINISH: &str = "-- finish
 WITH rows AS MATERIALIZED (SELECT value AS row FROM jsonb_each(?1)),
-v (job, attempt, epoch, state, at, counts, seq, finished_at, error_class, error)
+v (job, attempt, epoch, state, at, counts, seq, finished_at, error_class, error, paused)
 AS (SELECT row ->> 0, row ->> 1, row ->> 2, row ->> 3, row ->> 4, row ->> 5, row ->> 6, row ->> 7,
-  row ->> 8, row ->> 9 FROM rows)
+  row ->> 8, row ->> 9, row ->> 10 FROM rows)
 UPDATE job_state SET
   state = v.state, epoch = NULL, next_attempt_at = v.at,
   counted_attempts = counted_attempts + v.counts, finished_seq = v.seq,
-  finished_at = v.finished_at, error_class = v.error_class, error = v.error
+  finished_at = v.finished_at, error_class = v.error_class, error = v.error,
+  turn_from = coalesce(turn_from, v.paused)
 FROM v
 WHERE job_state.id = v.job AND +job_state.state = 'running' AND job_state.epoch = v.epoch
   AND job_state.attempt_id = v.attempt
@@ -271,10 +272,11 @@ pub(super) fn add_finish(
     moves
 }
 
-/// Whoever asked for the end of a running job gets it, unless there is an answer.
+/// Whoever asked for the end of a running job gets it, unless there is an answer, or a part of one.
 fn after_cancel(next: &Next, cancelled: bool) -> JobEvent {
     match next.event {
         JobEvent::Succeed => JobEvent::Succeed,
+        JobEvent::Continue if cancelled => JobEvent::Succeed,
         _ if cancelled => JobEvent::Cancel,
         event => event,
     }
@@ -365,6 +367,7 @@ columns! {
         finished_at: Option<i64>,
         error_class: Option<&'a str>,
         error: Option<&'a str>,
+        paused: Option<i64>,
     }
 }
 
@@ -387,6 +390,7 @@ impl StateRow<'_> {
                 next.error_class.as_deref()
             },
             error: next.error.as_deref(),
+            paused: (next.event == JobEvent::Continue).then_some(ending.lease.attempt.0),
         }
     }
 }

@@ -45,6 +45,28 @@ fn a_job_that_succeeded_is_retried_by_name_only() {
     assert_eq!(state(&stage, 3), "queued");
 }
 
+/// More room is for answers that were cut off, or for whom a person names.
+#[test]
+fn a_retry_may_ask_for_more_tokens() {
+    let stage = Stage::with_every_state();
+    let retry = |args: &[&str]| stage.ok(&[&["retry", "--max-tokens", "8192"], args].concat());
+    let asked = || stage.value("SELECT group_concat(id || '=' || max_tokens) FROM job_state");
+    assert_eq!(retry(&["--all"]), "retried 0 jobs", "none was cut off");
+    stage.value("UPDATE attempts SET stop_reason = 'max_tokens' WHERE id = 1");
+    assert_eq!(retry(&["--batch", "nightly", "-n"]), "would retry 1 job (1 succeeded)");
+    assert_eq!(retry(&["--batch", "nightly"]), "retried 1 job (1 succeeded)");
+    assert_eq!(asked(), "3=8192");
+    assert_eq!(retry(&["4"]), "retried 1 job (1 failed)");
+    assert_eq!(asked(), "3=8192,4=8192");
+    let page = stage.ok(&["show", "4", "--table"]);
+    assert!(page.contains("  max_tokens  8,192 by retry\n"), "{page}");
+    assert_eq!(stage.run(&["retry", "4", "--max-tokens", "0"]).code, 2);
+    // With the reason named it is who stopped for it.
+    let stage = Stage::with_every_state();
+    let named = ["retry", "--stop-reason", "end_turn"];
+    assert_eq!(stage.ok(&named), "retried 1 job (1 succeeded)");
+}
+
 #[test]
 fn named_jobs_that_do_not_fit_are_a_negative_answer() {
     let stage = Stage::with_every_state();

@@ -128,6 +128,25 @@ fn one_job_in_full() {
 }
 
 #[test]
+fn why_an_answer_stopped() {
+    let stage = Stage::with_every_state();
+    for (reason, shown) in [
+        ("end_turn", "end_turn"),
+        ("tool_use", "tool_use: the model calls a tool of yours; see .response.content"),
+        ("max_tokens", "max_tokens: cut off; claudeq retry 3 --max-tokens N"),
+        ("pause_turn", "pause_turn: the turn was not gone on with to its end"),
+    ] {
+        stage.value(&format!("UPDATE attempts SET stop_reason = '{reason}' WHERE id = 1"));
+        let page = stage.ok(&["show", "3", "--table"]);
+        assert!(page.contains(&format!("\n  stopped     {shown}\n")), "{reason}\n{page}");
+        let object: Value = serde_json::from_str(&stage.ok(&["show", "3"])).unwrap();
+        assert_eq!(object["stop_reason"], reason);
+    }
+    let waiting: Value = serde_json::from_str(&stage.ok(&["show", "1"])).unwrap();
+    assert!(waiting["stop_reason"].is_null());
+}
+
+#[test]
 fn the_calls_of_a_job() {
     let stage = Stage::with_every_state();
     let call: Value = serde_json::from_str(&stage.ok(&["attempts", "3"])).unwrap();

@@ -196,7 +196,7 @@ fn follow_ends_as_wait_does() {
     let _daemon = FlockHolder::of(&stage.database());
     let said = stage.run(&["follow", "1", "4", "--timeout", "10ms"]);
     assert_eq!((said.code, lines(&said.out).len()), (8, 1), "{said:?}");
-    let said = stage.run(&["follow", "1", "4", "--fail-fast"]);
+    let said = stage.run(&["follow", "1", "4", "--fail-fast", "--timeout", "60s"]);
     assert_eq!((said.code, lines(&said.out).len()), (1, 1), "{said:?}");
     assert!(said.err.starts_with("1 failed, 0 cancelled, 1 job is not finished: "), "{said:?}");
 }
@@ -212,7 +212,8 @@ fn results_that_are_followed_go_on_until_somebody_ends_it() {
     end(&stage, 1, "succeeded");
     assert_eq!(next(&mut out)["id"], 1);
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
-    let said = stage.when_it_says("The answer.", "\u{3}", &["results", "--follow"]);
+    // All up to the fourth was looked at, though only the first was wanted.
+    let said = stage.when_it_says("The answer.", "\u{3}", &["results", "--follow", "3"]);
     assert_eq!(said.code, 130, "{said:?}");
     assert!(said.out.contains("claudeq: stopped; --after 4 goes on from here"), "{said:?}");
 }

@@ -74,12 +74,12 @@ fn a_terminal_sees_a_bar_and_ctrl_c_ends_it() {
 fn the_first_that_fails_may_end_it() {
     let stage = Stage::with_every_state();
     let _daemon = FlockHolder::of(&stage.database());
-    let said = stage.run(&["wait", "--fail-fast"]);
+    let said = stage.run(&["wait", "--fail-fast", "--timeout", "60s"]);
     assert_eq!(said.code, 1, "{said:?}");
     let expected = "1 failed, 1 cancelled, 3 jobs are not finished: \
         claudeq list --state failed,cancelled";
     assert_eq!(said.err.lines().last(), Some(expected));
-    let mut command = stage.command(&["wait", "1", "3", "--fail-fast"]);
+    let mut command = stage.command(&["wait", "1", "3", "--fail-fast", "--timeout", "60s"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let end = "UPDATE job_state SET finished_seq = 9, finished_at = 1, state =";
     sql(&stage.database(), &format!("{end} 'failed' WHERE id = 1"));

@@ -1,6 +1,7 @@
 //! The verbs of the store, on a real file: each test one verb and one promise.
 
 mod admission;
+mod again;
 mod backlog;
 mod editing;
 mod epochs;

@@ -2,6 +2,7 @@
 //! checked against the simulator's own log.
 
 pub(crate) mod checker;
+mod parts;
 mod poison;
 mod producer;
 mod recovery;

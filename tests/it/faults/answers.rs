@@ -13,7 +13,6 @@ const REASONS: &[(&str, &str, &str, &str)] = &[
     ("max_tokens", "succeeded", "", "succeeded"),
     ("model_context_window_exceeded", "succeeded", "", "succeeded"),
     ("tool_use", "succeeded", "", "succeeded"),
-    ("pause_turn", "succeeded", "", "succeeded"),
     ("refusal", "failed", "refusal", "refused"),
     ("a_reason_of_next_year", "succeeded", "", "succeeded"),
 ];
@@ -46,7 +45,7 @@ fn every_reason_to_stop() {
                 format!("{state} {class} {outcome} {reason} {reason} 40 11 5 7 {reason} 1");
             assert_eq!(lab.texts(&row), [expected], "{stream}");
         }
-        assert_eq!(lab.simulator().stats().requests, 8, "nothing is called again");
+        assert_eq!(lab.simulator().stats().requests, 7, "nothing is called again");
         check_end(&lab, &[]);
     }
 }

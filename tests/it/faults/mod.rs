@@ -7,6 +7,7 @@ mod daemons;
 mod gates;
 mod locks;
 mod order;
+mod pauses;
 mod reach;
 mod stop;
 mod storms;

@@ -51,6 +51,7 @@ pub(crate) struct Settings {
     pub(crate) base_delay: &'static str,
     pub(crate) max_delay: &'static str,
     pub(crate) on_unknown: &'static str,
+    pub(crate) max_continuations: u32,
     pub(crate) stream: &'static str,
     pub(crate) max_response_bytes: &'static str,
     pub(crate) max_tokens: u32,
@@ -72,6 +73,7 @@ impl Default for Settings {
             base_delay: "20ms",
             max_delay: "100ms",
             on_unknown: "retry",
+            max_continuations: 8,
             stream: "never",
             max_response_bytes: "1MiB",
             max_tokens: 512,
@@ -91,7 +93,7 @@ impl Settings {
              [defaults]\nmodel = \"claude-sonnet-5-5\"\nmax_tokens = {}\n\
              [executor]\nmax_in_flight = {}\nrequest_timeout = \"{}\"\nshutdown_grace = \"{}\"\n\
              [retry]\nmax_attempts = {}\nbase_delay = \"{}\"\nmax_delay = \"{}\"\n\
-             on_unknown = \"{}\"\n{}{}",
+             on_unknown = \"{}\"\nmax_continuations = {}\n{}{}",
             self.stream,
             self.max_response_bytes,
             self.max_tokens,
@@ -102,6 +104,7 @@ impl Settings {
             self.base_delay,
             self.max_delay,
             self.on_unknown,
+            self.max_continuations,
             self.limits.pool(speed),
             self.rest,
         )

@@ -3,6 +3,7 @@
 //!
 //! A failing round is repeated by its seed, which every message names.
 
+mod again;
 mod limits;
 mod order;
 mod outage;
