@@ -11,8 +11,12 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// Microseconds before each look after a write: an fsync takes from a tenth of a millisecond to ten.
-const LOOKS: [u64; 10] = [0, 200, 200, 300, 300, 500, 500, 2_000, 4_000, 8_000];
+/// Microseconds before each look after a write. An fsync takes from a tenth of a millisecond to
+/// half a second on a slow disk: each look is late by no more than that commit itself took.
+const LOOKS: [u64; 16] = [
+    0, 200, 200, 300, 300, 500, 500, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000,
+    512_000,
+];
 /// The first of them after a write of the daemon's own: others may have written meanwhile.
 const AFTER_OWN: usize = 7;
 /// The runtime's timers are late by up to two milliseconds; below this a thread sleeps.
@@ -97,4 +101,47 @@ async fn pause(wait: Duration) {
     }
     // Should the runtime end meanwhile, nobody waits for the answer either.
     let _ = tokio::task::spawn_blocking(move || std::thread::sleep(wait)).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The moments of all looks after a write, in microseconds.
+    fn moments() -> Vec<u128> {
+        let mut peek = Peek::default();
+        peek.begin();
+        let (mut at, mut moments) = (0, Vec::new());
+        while let Some((_, wait)) = peek.next {
+            at += wait.as_micros();
+            moments.push(at);
+            peek.again();
+        }
+        moments
+    }
+
+    #[test]
+    fn a_commit_is_seen_soon_however_slow_the_disk() {
+        let moments = moments();
+        for fsync in (100..1_000_000).step_by(100) {
+            let seen = moments.iter().find(|at| **at >= fsync);
+            let seen = seen.unwrap_or_else(|| panic!("after {fsync} us nobody looks any more"));
+            assert!(seen - fsync <= fsync.max(2_000), "{fsync} us: seen at {seen}");
+        }
+    }
+
+    #[test]
+    fn a_write_of_its_own_is_followed_by_few_looks_and_hides_nobody_elses() {
+        let mut peek = Peek::default();
+        peek.begin_late();
+        assert_eq!(peek.next, look(AFTER_OWN));
+        peek.begin();
+        peek.begin_late();
+        assert_eq!(peek.next, look(0), "what is on its way stays");
+        peek.end();
+        peek.once();
+        assert_eq!(peek.next.map(|(_, wait)| wait), Some(Duration::ZERO));
+        peek.again();
+        assert_eq!(peek.next, None, "one look");
+    }
 }

@@ -15,6 +15,8 @@ pub(super) struct Batch {
     arguments: SqliteArguments,
     /// What each statement does.
     doing: Vec<&'static str>,
+    /// Why a parameter could not be taken.
+    refused: Option<sqlx::error::BoxDynError>,
 }
 
 /// A parameter.
@@ -60,7 +62,7 @@ impl Batch {
                 Parameter::Text(value) => self.arguments.add(value),
                 Parameter::Bytes(value) => self.arguments.add(value),
             };
-            debug_assert!(added.is_ok(), "numbers, text and bytes can always be bound");
+            self.refused = self.refused.take().or(added.err());
         }
         self.doing.push(doing);
         self.doing.len() - 1
@@ -74,6 +76,9 @@ impl Batch {
         let mut rows: Vec<Vec<SqliteRow>> = self.doing.iter().map(|_| Vec::new()).collect();
         if rows.is_empty() {
             return Ok(rows);
+        }
+        if let Some(refused) = self.refused {
+            return Err(sqlx::Error::Encode(refused)).doing("bind the values of statements");
         }
         let mut at = 0;
         let query = sqlx::query_with(AssertSqlSafe(self.text), self.arguments);
