@@ -42,8 +42,9 @@ const TICK: Duration = Duration::from_secs(1);
 const IDLE_HEARTBEAT: Millis = Millis::from_secs(5);
 /// Jobs are counted this often, for the status line and to see whether all is done.
 const COUNT_EVERY: Millis = Millis::from_secs(5);
-/// A write that is announced so soon after a turn is most likely the turn's own.
-const OWN_WRITE: Duration = Duration::from_millis(5);
+/// A write that is announced so soon after a turn is most likely the turn's own: it was there when
+/// the turn ended.
+const OWN_WRITE: Duration = Duration::from_millis(1);
 /// The WAL is moved into the database this often.
 const CHECKPOINT_EVERY: Millis = Millis::MINUTE;
 

@@ -17,16 +17,19 @@ const LOOKS: [u64; 16] = [
     0, 200, 200, 300, 300, 500, 500, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000, 256_000,
     512_000,
 ];
-/// The first of them after a write of the daemon's own: others may have written meanwhile.
-const AFTER_OWN: usize = 7;
+/// The same after a write of the daemon's own, since others may have written meanwhile: fewer, so
+/// that an idle daemon sleeps.
+const AFTER_OWN: [u64; 4] = [2_000, 10_000, 60_000, 400_000];
+/// One look, at once.
+const ONCE: [u64; 1] = [0];
 /// The runtime's timers are late by up to two milliseconds; below this a thread sleeps.
 const TIMER: Duration = Duration::from_millis(2);
 
 /// Looks that are still to come.
 #[derive(Debug, Default)]
 pub(super) struct Peek {
-    /// Which comes next, and how long to wait before it.
-    next: Option<(usize, Duration)>,
+    /// Waits before those that are still to come.
+    next: &'static [u64],
     asking: Option<JoinHandle<Option<i64>>>,
     /// Ends the wait before a look.
     hurry: Arc<Notify>,
@@ -35,7 +38,7 @@ pub(super) struct Peek {
 impl Peek {
     /// Somebody wrote: looks from now on.
     pub(super) fn begin(&mut self) {
-        self.next = look(0);
+        self.next = &LOOKS;
         if self.asking.is_some() {
             self.hurry.notify_one();
         }
@@ -43,17 +46,22 @@ impl Peek {
 
     /// Somebody wrote, most likely the daemon itself: looks, but less often.
     pub(super) fn begin_late(&mut self) {
-        self.next = self.next.or(look(AFTER_OWN));
+        if self.next.is_empty() {
+            self.next = &AFTER_OWN;
+        }
     }
 
     /// One look, unless more are on their way.
     pub(super) fn once(&mut self) {
-        self.next.get_or_insert((LOOKS.len(), Duration::ZERO));
+        if self.next.is_empty() {
+            self.next = &ONCE;
+        }
     }
 
     /// Looks when it is time, if it is to.
     pub(super) fn ask(&mut self, context: &Arc<Context>) {
-        let Some((_, wait)) = self.next.filter(|_| self.asking.is_none()) else { return };
+        let Some(wait) = self.next.first().filter(|_| self.asking.is_none()) else { return };
+        let wait = Duration::from_micros(*wait);
         let (context, hurry) = (Arc::clone(context), Arc::clone(&self.hurry));
         self.asking = Some(tokio::spawn(async move {
             tokio::select! {
@@ -78,17 +86,13 @@ impl Peek {
 
     /// It has not moved: looks again, but not for ever.
     pub(super) fn again(&mut self) {
-        self.next = self.next.and_then(|(step, _)| look(step + 1));
+        self.next = self.next.get(1..).unwrap_or_default();
     }
 
     /// It has moved.
     pub(super) fn end(&mut self) {
-        self.next = None;
+        self.next = &[];
     }
-}
-
-fn look(step: usize) -> Option<(usize, Duration)> {
-    LOOKS.get(step).map(|wait| (step, Duration::from_micros(*wait)))
 }
 
 #[expect(clippy::disallowed_methods, reason = "nothing can be waited for that would be finer")]
@@ -108,12 +112,12 @@ mod tests {
     use super::*;
 
     /// The moments of all looks after a write, in microseconds.
-    fn moments() -> Vec<u128> {
+    fn moments() -> Vec<u64> {
         let mut peek = Peek::default();
         peek.begin();
         let (mut at, mut moments) = (0, Vec::new());
-        while let Some((_, wait)) = peek.next {
-            at += wait.as_micros();
+        while let Some(wait) = peek.next.first() {
+            at += wait;
             moments.push(at);
             peek.again();
         }
@@ -134,14 +138,14 @@ mod tests {
     fn a_write_of_its_own_is_followed_by_few_looks_and_hides_nobody_elses() {
         let mut peek = Peek::default();
         peek.begin_late();
-        assert_eq!(peek.next, look(AFTER_OWN));
+        assert_eq!(peek.next, AFTER_OWN);
         peek.begin();
         peek.begin_late();
-        assert_eq!(peek.next, look(0), "what is on its way stays");
+        assert_eq!(peek.next, LOOKS, "what is on its way stays");
         peek.end();
         peek.once();
-        assert_eq!(peek.next.map(|(_, wait)| wait), Some(Duration::ZERO));
+        assert_eq!(peek.next, ONCE);
         peek.again();
-        assert_eq!(peek.next, None, "one look");
+        assert!(peek.next.is_empty(), "one look");
     }
 }
